@@ -1,0 +1,2 @@
+//! larder
+pub mod oci;

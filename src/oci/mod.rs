@@ -1,0 +1,25 @@
+//! The wire's vocabulary: what clients, upstreams and the tree on disk say to one another, as
+//! types that cannot hold a wrong value.
+//!
+//! Everything here is pure: no async, no I/O, no clock. Text from outside is parsed once, at the
+//! edge, into these types; what is behind the edge never sees a raw name, digest or range.
+//! Nothing here knows of HTTP libraries, of files, or of which repository is local.
+
+pub mod accept;
+pub mod digest;
+pub mod error;
+pub mod manifest;
+pub mod media;
+pub mod name;
+pub mod range;
+pub mod reference;
+pub mod route;
+
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error::ErrorCode;
+pub use manifest::Manifest;
+pub use media::MediaType;
+pub use name::RepositoryName;
+pub use range::ByteRange;
+pub use reference::{Reference, Tag};
+pub use route::{Page, Route, Target};

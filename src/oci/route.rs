@@ -1,0 +1,353 @@
+//! From a path and a query to what is asked for.
+//!
+//! One enum and one pure function; the routes are those of the OCI distribution specification,
+//! "Endpoints", with Distribution's `_catalog`.
+
+use percent_encoding::percent_decode_str;
+
+use super::digest::Digest;
+use super::name::{NameError, RepositoryName};
+use super::reference::{Reference, ReferenceError};
+
+/// What a request is about. The method is not looked at here: it decides what is done, not what
+/// is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/`, which load balancers ask.
+    Root,
+    /// `/v2/`, where clients find out whether this is a registry.
+    Base,
+    /// `/v2/_catalog`
+    Catalog(Page),
+    /// `/v2/<name>/tags/list`
+    Tags(Target, Page),
+    /// `/v2/<name>/manifests/<reference>`
+    Manifest(Target, Reference),
+    /// `/v2/<name>/blobs/<digest>`
+    Blob(Target, Digest),
+    /// `/v2/<name>/blobs/uploads/`
+    Uploads(Target, NewUpload),
+    /// `/v2/<name>/blobs/uploads/<id>`
+    Upload(Target, UploadStep),
+    /// `/v2/<name>/referrers/<digest>`
+    Referrers(Target, Digest),
+}
+
+/// The repository a request names, in all the ways that clients have of naming one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The name as asked for, without what is in `prefix` and `host`.
+    pub name: RepositoryName,
+    /// `ghcr.io` of `/ghcr.io/v2/…`.
+    pub prefix: Option<String>,
+    /// A first component with a port (`10.0.0.7:5000/app`), which no repository name can have.
+    pub host: Option<String>,
+    /// The `ns` parameter, by which containerd says which registry it means.
+    pub ns: Option<String>,
+}
+
+/// Where a listing goes on and how much of it is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many entries; `None` leaves it to the server.
+    pub n: Option<u64>,
+    /// Only what comes after this entry, which need not exist.
+    pub last: Option<String>,
+}
+
+/// The parameters of starting an upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewUpload {
+    /// Take this blob over instead of receiving it. Unreadable text counts as not given, since a
+    /// mount that cannot be is an ordinary upload.
+    pub mount: Option<Digest>,
+    /// From that repository.
+    pub from: Option<RepositoryName>,
+    /// The body is the whole blob, and this is its digest as given.
+    pub digest: Option<String>,
+}
+
+/// The parameters of going on with an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadStep {
+    /// Which session, as given: unreadable ids are unknown sessions.
+    pub id: String,
+    /// Closes the upload: what the bytes must hash to, as given.
+    pub digest: Option<String>,
+    /// How many bytes the client thinks there are, from the `Location` it was last given.
+    pub offset: Option<u64>,
+}
+
+/// Why a path is no route.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No endpoint has this form.
+    #[error("there is no such endpoint")]
+    NotFound,
+    /// The same path in its clean form: no empty and no dot segments.
+    #[error("moved to {0}")]
+    Moved(String),
+    /// The repository name breaks the grammar.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The reference is meant as a digest and is none.
+    #[error("{0:?} is not a digest")]
+    Digest(String),
+    /// The reference is meant as a tag and is none.
+    #[error("{0:?} is not a tag")]
+    Tag(String),
+    /// `n` is not a number of entries.
+    #[error("n must be a whole number, not {0:?}")]
+    Pagination(String),
+}
+
+/// Reads a request's path and query.
+pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
+    if path == "/" {
+        return Ok(Route::Root);
+    }
+    if let Some(clean) = cleaned(path) {
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        return Err(RouteError::Moved(format!("{clean}{query}")));
+    }
+    let decoded = percent_decode_str(path)
+        .decode_utf8()
+        .map_err(|_| RouteError::NotFound)?;
+    let decoded = decoded.strip_suffix('/').unwrap_or(&decoded);
+    let segments: Vec<&str> = decoded.split('/').skip(1).collect();
+    let query = Query::parse(query.unwrap_or_default());
+    match segments.as_slice() {
+        ["v2", rest @ ..] => endpoint(rest, None, &query),
+        [prefix, "v2", rest @ ..] => endpoint(rest, Some(prefix), &query),
+        _ => Err(RouteError::NotFound),
+    }
+}
+
+/// The endpoint is told by how the path ends: a name may hold `blobs` or `tags` as components.
+fn endpoint(
+    segments: &[&str],
+    prefix: Option<&str>,
+    query: &Query,
+) -> Result<Route, RouteError> {
+    let target = |name: &[&str]| Target::parse(name, prefix, query);
+    match segments {
+        [] => Ok(Route::Base),
+        ["_catalog"] => Ok(Route::Catalog(query.page()?)),
+        [name @ .., "tags", "list"] => Ok(Route::Tags(target(name)?, query.page()?)),
+        [name @ .., "manifests", reference] => {
+            Ok(Route::Manifest(target(name)?, parse_reference(reference)?))
+        }
+        [name @ .., "blobs", "uploads"] => Ok(Route::Uploads(target(name)?, query.new_upload())),
+        [name @ .., "blobs", "uploads", id] => {
+            Ok(Route::Upload(target(name)?, query.upload_step(id)))
+        }
+        [name @ .., "blobs", digest] => Ok(Route::Blob(target(name)?, parse_digest(digest)?)),
+        [name @ .., "referrers", digest] => {
+            Ok(Route::Referrers(target(name)?, parse_digest(digest)?))
+        }
+        _ => Err(RouteError::NotFound),
+    }
+}
+
+impl Target {
+    fn parse(name: &[&str], prefix: Option<&str>, query: &Query) -> Result<Self, RouteError> {
+        let (host, name) = match name {
+            [] => return Err(RouteError::NotFound),
+            [host, rest @ ..] if host.contains(':') && !rest.is_empty() => (Some(*host), rest),
+            _ => (None, name),
+        };
+        Ok(Self {
+            name: name.join("/").parse()?,
+            prefix: prefix.map(str::to_owned),
+            host: host.map(str::to_owned),
+            ns: query.get("ns").map(str::to_owned),
+        })
+    }
+}
+
+fn parse_reference(text: &str) -> Result<Reference, RouteError> {
+    text.parse().map_err(|error| match error {
+        ReferenceError::Digest => RouteError::Digest(shortened(text)),
+        ReferenceError::Tag => RouteError::Tag(shortened(text)),
+    })
+}
+
+fn parse_digest(text: &str) -> Result<Digest, RouteError> {
+    text.parse().map_err(|_| RouteError::Digest(shortened(text)))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+/// The path without empty and dot segments, where it has any. The result begins with exactly one
+/// slash, so it never names another host.
+fn cleaned(path: &str) -> Option<String> {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let (last, inner) = segments.split_last()?;
+    let is_dot = |segment: &&str| matches!(*segment, "." | "..");
+    if !inner.iter().any(|segment| segment.is_empty() || is_dot(segment)) && !is_dot(last) {
+        return None;
+    }
+    let mut clean: Vec<&str> = Vec::new();
+    for segment in &segments {
+        match *segment {
+            "" | "." => {}
+            ".." => drop(clean.pop()),
+            other => clean.push(other),
+        }
+    }
+    let slash = if path.ends_with('/') && !clean.is_empty() { "/" } else { "" };
+    Some(format!("/{}{slash}", clean.join("/")))
+}
+
+/// A query's parameters; of a repeated one the first counts.
+///
+/// Only the query string is read, never a body that looks like a form: an upload's bytes are
+/// bytes whatever their `Content-Type`.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter(|(name, _)| name == key);
+        values.next().map(|(_, value)| value.as_str())
+    }
+
+    fn page(&self) -> Result<Page, RouteError> {
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let parsed = digits.then(|| text.parse().ok()).flatten();
+            parsed.ok_or_else(|| RouteError::Pagination(shortened(text)))
+        };
+        Ok(Page {
+            n: self.get("n").map(number).transpose()?,
+            last: self.get("last").map(str::to_owned),
+        })
+    }
+
+    fn new_upload(&self) -> NewUpload {
+        NewUpload {
+            mount: self.get("mount").and_then(|text| text.parse().ok()),
+            from: self.get("from").and_then(|text| text.parse().ok()),
+            digest: self.get("digest").map(str::to_owned),
+        }
+    }
+
+    fn upload_step(&self, id: &str) -> UploadStep {
+        UploadStep {
+            id: id.to_owned(),
+            digest: self.get("digest").map(str::to_owned),
+            offset: self.get("_state").and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const D: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn target(name: &str) -> Target {
+        Target {
+            name: name.parse().unwrap(),
+            prefix: None,
+            host: None,
+            ns: None,
+        }
+    }
+
+    #[test]
+    fn every_endpoint_is_found_by_how_its_path_ends() {
+        let blob: Digest = D.parse().unwrap();
+        let tag = |text: &str| Reference::Tag(text.parse().unwrap());
+        for (path, expected) in [
+            ("/", Route::Root),
+            ("/v2", Route::Base),
+            ("/v2/", Route::Base),
+            ("/ghcr.io/v2/", Route::Base),
+            ("/v2/_catalog", Route::Catalog(Page::default())),
+            ("/v2/a/b/tags/list", Route::Tags(target("a/b"), Page::default())),
+            ("/v2/a%2Fb/tags/list/", Route::Tags(target("a/b"), Page::default())),
+            ("/v2/tags/list/tags/list", Route::Tags(target("tags/list"), Page::default())),
+            ("/v2/a/manifests/v1", Route::Manifest(target("a"), tag("v1"))),
+            (&format!("/v2/a/blobs/{D}"), Route::Blob(target("a"), blob.clone())),
+            (&format!("/v2/a/blobs/blobs/{D}"), Route::Blob(target("a/blobs"), blob.clone())),
+            ("/v2/a/blobs/uploads", Route::Uploads(target("a"), NewUpload::default())),
+            ("/v2/a/blobs/uploads/", Route::Uploads(target("a"), NewUpload::default())),
+            (&format!("/v2/a/referrers/{D}"), Route::Referrers(target("a"), blob)),
+        ] {
+            assert_eq!(parse(path, None), Ok(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn all_ways_of_naming_a_registry_are_kept_apart() {
+        let route = parse("/ghcr.io/v2/org/app/tags/list", Some("ns=quay.io&n=5&last=x")).unwrap();
+        let Route::Tags(target, page) = route else { panic!("{route:?}") };
+        assert_eq!(target.prefix.as_deref(), Some("ghcr.io"));
+        assert_eq!((target.ns.as_deref(), target.host), (Some("quay.io"), None));
+        assert_eq!((page.n, page.last.as_deref()), (Some(5), Some("x")));
+        let route = parse("/v2/10.0.0.7:5000/app/tags/list", None).unwrap();
+        let Route::Tags(target, _) = route else { panic!("{route:?}") };
+        assert_eq!(target.host.as_deref(), Some("10.0.0.7:5000"));
+        assert_eq!(target.name.as_str(), "app");
+    }
+
+    #[test]
+    fn an_uploads_parameters_are_read() {
+        let query = format!("mount={D}&from=a/b&digest=sha256:x&_state=42");
+        let Ok(Route::Uploads(_, new)) = parse("/v2/a/blobs/uploads/", Some(&query)) else { panic!() };
+        assert_eq!(new.mount, Some(D.parse().unwrap()));
+        assert_eq!(new.from, Some("a/b".parse().unwrap()));
+        let Ok(Route::Upload(_, step)) = parse("/v2/a/blobs/uploads/u-1", Some(&query)) else { panic!() };
+        assert_eq!((step.id.as_str(), step.offset), ("u-1", Some(42)));
+        assert_eq!(step.digest.as_deref(), Some("sha256:x"));
+    }
+
+    #[test]
+    fn what_is_no_route_says_why() {
+        let moved = |to: &str| RouteError::Moved(to.to_owned());
+        for (path, expected) in [
+            ("/v1/search", RouteError::NotFound),
+            ("/v2/tags/list", RouteError::NotFound),
+            ("/v2/a/b", RouteError::NotFound),
+            ("/v2/A/tags/list", RouteError::Name(NameError::Grammar)),
+            ("/v2/a/..%2f..%2fetc/tags/list", RouteError::Name(NameError::Grammar)),
+            ("/v2/a%00/tags/list", RouteError::Name(NameError::Grammar)),
+            ("/v2/a/manifests/.x", RouteError::Tag(".x".into())),
+            ("/v2/a/manifests/sha256:x", RouteError::Digest("sha256:x".into())),
+            ("/v2/a/blobs/x", RouteError::Digest("x".into())),
+            ("//evil/v2/", moved("/evil/v2/")),
+            ("/v2/a/../b/tags/list", moved("/v2/b/tags/list")),
+            ("/v2/a//tags/list", moved("/v2/a/tags/list")),
+            ("/../../etc/passwd", moved("/etc/passwd")),
+        ] {
+            assert_eq!(parse(path, None), Err(expected), "{path}");
+        }
+        for n in ["abc", "-1", "", "+1", "99999999999999999999999999999999"] {
+            let result = parse("/v2/_catalog", Some(&format!("n={n}")));
+            assert!(matches!(result, Err(RouteError::Pagination(_))), "{n:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_makes_the_parser_panic(path in "/.*", query in ".*") {
+            let _ = parse(&path, Some(&query));
+        }
+
+        #[test]
+        fn a_clean_path_is_clean(path in "/[a./]{0,20}") {
+            if let Some(clean) = cleaned(&path) {
+                prop_assert!(clean.starts_with('/') && !clean.starts_with("//"));
+                prop_assert_eq!(cleaned(&clean), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! dockerd with the docker command.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Map, Value, json};
+
+use super::archive::{File, docker_archive};
+use super::daemon::Daemon;
+use super::{Output, command, new_home, run, write};
+
+/// How to start a dockerd.
+#[derive(Default)]
+pub(crate) struct DockerdOptions {
+    /// `registry-mirrors`: base URLs, `http://127.0.0.1:5000`.
+    pub(crate) mirrors: Vec<String>,
+    /// `insecure-registries`; loopback is one anyway.
+    pub(crate) insecure: Vec<String>,
+    /// More of daemon.json, `max-download-attempts` for example.
+    pub(crate) settings: Map<String, Value>,
+    /// More of the environment, `SSL_CERT_FILE` for example.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// A running dockerd, with everything it has pulled in a directory of its own. It can run no containers.
+pub(crate) struct Dockerd {
+    daemon: Daemon,
+}
+
+impl Dockerd {
+    /// Starts one, and waits until it answers.
+    pub(crate) async fn start(options: &DockerdOptions) -> Self {
+        let home = new_home("dockerd");
+        let path = home.path();
+        let mut settings = json!({
+            "storage-driver": "vfs",
+            "bridge": "none",
+            "iptables": false,
+            "ip6tables": false,
+            "ip-forward": false,
+            "data-root": path.join("data"),
+            "exec-root": path.join("exec"),
+            "pidfile": path.join("pid"),
+            "hosts": [format!("unix://{}", path.join("docker.sock").display())],
+            "registry-mirrors": options.mirrors,
+            "insecure-registries": options.insecure,
+        });
+        settings.as_object_mut().expect("an object").extend(options.settings.clone());
+        write(&path.join("daemon.json"), &settings.to_string());
+        let mut dockerd = command("dockerd", path);
+        // It starts a containerd of its own, unless the machine runs one: then it must not mix with what is in there.
+        dockerd
+            .arg("--config-file")
+            .arg(path.join("daemon.json"))
+            .args(["--containerd-namespace", "larder-tests", "--containerd-plugins-namespace", "larder-tests-plugins"])
+            .envs(options.environment.iter().map(|(name, value)| (name, value)));
+        let daemon = Daemon::start("dockerd", dockerd, home);
+        daemon.ready(|line| line.contains("API listen on").then_some(())).await;
+        Self { daemon }
+    }
+
+    /// One that pulls Docker Hub's images through `mirror`.
+    pub(crate) async fn with_mirror(mirror: &str) -> Self {
+        Self::start(&DockerdOptions { mirrors: vec![mirror.to_owned()], ..DockerdOptions::default() }).await
+    }
+
+    /// Runs any docker command.
+    pub(crate) async fn docker(&self, arguments: &[&str]) -> Output {
+        self.docker_with_input(arguments, b"").await
+    }
+
+    /// Runs any docker command that reads its standard input.
+    pub(crate) async fn docker_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
+        run(self.command(arguments), input).await
+    }
+
+    /// `docker pull`, which may fail.
+    pub(crate) async fn try_pull(&self, image: &str) -> Output {
+        self.docker(&["pull", image]).await
+    }
+
+    /// `docker pull`, which must not fail; returns what it printed.
+    pub(crate) async fn pull(&self, image: &str) -> String {
+        self.succeed(&["pull", image]).await
+    }
+
+    /// `docker push`, which may fail.
+    pub(crate) async fn try_push(&self, image: &str) -> Output {
+        self.docker(&["push", image]).await
+    }
+
+    /// `docker push`, which must not fail; returns what it printed.
+    pub(crate) async fn push(&self, image: &str) -> String {
+        self.succeed(&["push", image]).await
+    }
+
+    /// Gives an image one more name.
+    pub(crate) async fn tag(&self, image: &str, name: &str) {
+        self.succeed(&["tag", image, name]).await;
+    }
+
+    /// Removes one name of an image, and the image with its layers if that was the last, so that it has to be pulled again.
+    pub(crate) async fn remove_image(&self, image: &str) {
+        self.succeed(&["image", "rm", "--force", image]).await;
+    }
+
+    /// An image's identity, the digest of its configuration: the same wherever the image came from.
+    pub(crate) async fn image_id(&self, image: &str) -> String {
+        self.inspect(image, "{{.Id}}").await
+    }
+
+    /// The digest under which a registry gave or took an image of this repository.
+    pub(crate) async fn repo_digests(&self, image: &str) -> Vec<String> {
+        serde_json::from_str(&self.inspect(image, "{{json .RepoDigests}}").await).expect("a list of names with digests")
+    }
+
+    /// What Go template `format` says about an image.
+    pub(crate) async fn inspect(&self, image: &str, format: &str) -> String {
+        self.succeed(&["image", "inspect", "--format", format, image]).await.trim().to_owned()
+    }
+
+    /// Logs in, with credentials that are kept in this daemon's directory.
+    pub(crate) async fn login(&self, registry: &str, user: &str, password: &str) {
+        let arguments = ["login", "--username", user, "--password-stdin", registry];
+        self.docker_with_input(&arguments, password.as_bytes()).await.expect_success_or(&self.daemon.log());
+    }
+
+    /// Makes an image with one layer of files, without any network or container; returns its identity.
+    pub(crate) async fn build_scratch_image(&self, name: &str, files: &[File<'_>]) -> String {
+        self.build_layered_image(name, &[files]).await
+    }
+
+    /// The same with several layers, the lowest first.
+    pub(crate) async fn build_layered_image(&self, name: &str, layers: &[&[File<'_>]]) -> String {
+        let archive = docker_archive(name, layers);
+        self.docker_with_input(&["load", "--quiet"], &archive).await.expect_success_or(&self.daemon.log());
+        self.image_id(name).await
+    }
+
+    /// Everything the daemon has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.written()
+    }
+
+    async fn succeed(&self, arguments: &[&str]) -> String {
+        self.docker(arguments).await.expect_success_or(&self.daemon.log())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut docker = command("docker", self.daemon.home());
+        docker.arg("--config").arg(self.daemon.home().join("client")).arg("--host").arg(format!("unix://{}", self.socket().display())).args(arguments);
+        docker
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.daemon.home().join("docker.sock")
+    }
+}
