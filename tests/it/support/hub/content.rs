@@ -16,6 +16,8 @@ pub(super) struct Content {
     pub(super) private: HashSet<String>,
     /// What each signature handed out is good for.
     signatures: HashMap<String, String>,
+    /// Manifests that were fetched, for the rate limit headers.
+    pub(super) pulls: usize,
 }
 
 /// One repository.

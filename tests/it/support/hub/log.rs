@@ -153,11 +153,17 @@ impl Deref for Asked {
 impl fmt::Debug for Asked {
     // A failing test prints the whole log: one short line each, tokens cut.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Request { listener, method, path, query, .. } = &*self.request;
+        let Request {
+            listener,
+            method,
+            path,
+            query,
+            ..
+        } = &*self.request;
         write!(f, "{listener:?} {method} {path}?{query}")?;
         for (name, value) in &self.headers {
             if ["authorization", "range"].contains(&name.as_str()) {
-                write!(f, " {name}={:.40}", value)?;
+                write!(f, " {name}={value:.40}")?;
             }
         }
         write!(f, " -> {} ({} bytes)", self.status(), self.body_sent())
@@ -173,7 +179,10 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn push(&self, request: Request) -> Asked {
-        let asked = Asked { request: Arc::new(request), answer: Arc::default() };
+        let asked = Asked {
+            request: Arc::new(request),
+            answer: Arc::default(),
+        };
         lock(&self.lines).push(asked.clone());
         self.ring();
         asked

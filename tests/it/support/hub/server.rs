@@ -32,7 +32,10 @@ pub(super) async fn accept(state: Shared, socket: TcpListener, listener: Listene
 async fn connection(state: Shared, stream: TcpStream, listener: Listener) {
     // Dropped after the socket, so that a connection that no longer counts is really closed.
     let _counted = Counted::new(&state);
-    let mut wire = Wire { stream, inbox: Vec::new() };
+    let mut wire = Wire {
+        stream,
+        inbox: Vec::new(),
+    };
     if wire.stream.set_nodelay(true).is_err() {
         return;
     }
@@ -81,13 +84,18 @@ impl Wire {
             if tls || self.stream.read_buf(&mut self.inbox).await? == 0 {
                 return Ok(None);
             }
-            assert!(self.inbox.len() < LONGEST_HEAD, "hub: a request head without an end");
+            assert!(
+                self.inbox.len() < LONGEST_HEAD,
+                "hub: a request head without an end"
+            );
         };
         let head: Vec<u8> = self.inbox.drain(..end).collect();
         let head = String::from_utf8(head).expect("hub: a request head that is not text");
         let mut request = parse(&head, listener);
         let length = request.header("content-length").map_or(0, |value| {
-            value.parse::<usize>().expect("hub: a content-length that is no number")
+            value
+                .parse::<usize>()
+                .expect("hub: a content-length that is no number")
         });
         while self.inbox.len() < length {
             if self.stream.read_buf(&mut self.inbox).await? == 0 {
@@ -127,7 +135,9 @@ impl Wire {
     /// Closes in an orderly way: the peer sees an end of file.
     pub(super) async fn finish(&mut self) -> io::Error {
         let closed = self.stream.shutdown().await;
-        closed.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into())
+        closed
+            .err()
+            .unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Makes the coming drop a reset: the peer sees `ECONNRESET`.
@@ -135,7 +145,8 @@ impl Wire {
         // A reset throws away what the kernel has not delivered yet; loopback needs no longer.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let set = self.stream.set_zero_linger();
-        set.err().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+        set.err()
+            .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
     }
 }
 

@@ -19,13 +19,16 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
-/// Waits for a word on its input. If the input ends without one, the test process is gone (it may have been killed, so that no `Drop` ran),
-/// and the daemon and its directory have to go too.
+/// Waits for a word on its input. If the input ends without one, the test process is gone (it may
+/// have been killed, so that no `Drop` ran), and the daemon and its directory have to go too.
 const WATCHDOG: &str = r#"
 read -r _ && exit
 kill -TERM "$0"
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$0" 2>/dev/null || break; sleep 0.5; done
 kill -KILL "$0" 2>/dev/null
+while read -r _ mount _; do
+    case $mount in "$1"/*) umount --lazy "$mount" ;; esac
+done < /proc/self/mounts
 rm -rf --one-file-system "$1"
 "#;
 
@@ -57,7 +60,8 @@ impl Daemon {
             .stderr(writer)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        // The command holds the pipe's writing ends. Without them the pipe ends when the daemon does.
+        // The command holds the pipe's writing ends. Without them the pipe ends when the daemon
+        // does.
         drop(command);
         let watchdog = Command::new(find("sh"))
             .arg("-c")
@@ -70,16 +74,32 @@ impl Daemon {
             .unwrap_or_else(|error| panic!("cannot start a watchdog for {name}: {error}"));
         let (sender, log) = watch::channel(Log::default());
         std::thread::spawn(move || collect(reader, &sender));
-        Self { name, child, watchdog, log, home }
+        Self {
+            name,
+            child,
+            watchdog,
+            log,
+            home,
+        }
     }
 
     /// Waits until the daemon has written a line in which `wanted` finds something.
     pub(super) async fn ready<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> T {
         let mut log = self.log.clone();
         let find = |log: &Log| log.text.lines().find_map(&wanted);
-        let written = timeout(READY_LIMIT, log.wait_for(|log| log.ended || find(log).is_some())).await;
+        let written = timeout(
+            READY_LIMIT,
+            log.wait_for(|log| log.ended || find(log).is_some()),
+        )
+        .await;
         let found = written.ok().and_then(Result::ok).and_then(|log| find(&log));
-        found.unwrap_or_else(|| panic!("{} did not get ready within {READY_LIMIT:?}\n{}", self.name, self.log()))
+        found.unwrap_or_else(|| {
+            panic!(
+                "{} did not get ready within {READY_LIMIT:?}\n{}",
+                self.name,
+                self.log()
+            )
+        })
     }
 
     /// Its own directory.
@@ -99,7 +119,11 @@ impl Daemon {
 
     fn stop(&mut self) {
         // The word for the watchdog: there is nothing left to watch.
-        _ = self.watchdog.stdin.take().map(|mut input| input.write_all(b"\n"));
+        _ = self
+            .watchdog
+            .stdin
+            .take()
+            .map(|mut input| input.write_all(b"\n"));
         _ = self.watchdog.wait();
         // As the child has not been waited for yet, its number cannot belong to another process.
         _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
@@ -117,9 +141,20 @@ impl Daemon {
     /// What it left mounted would keep its directory from being removed; the innermost goes first.
     fn unmount(&self) {
         let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let mounts = table.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
-        for mount in mounts.filter(|mount| mount.starts_with(self.home.path())).collect::<Vec<_>>().iter().rev() {
-            _ = Command::new(find("umount")).arg("--lazy").arg(mount).status();
+        let mounts = table
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .map(PathBuf::from);
+        for mount in mounts
+            .filter(|mount| mount.starts_with(self.home.path()))
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
+            _ = Command::new(find("umount"))
+                .arg("--lazy")
+                .arg(mount)
+                .status();
         }
     }
 }
@@ -134,7 +169,10 @@ impl Drop for Daemon {
 fn collect(reader: PipeReader, log: &watch::Sender<Log>) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+    while reader
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|length| length > 0)
+    {
         log.send_modify(|log| log.text += &String::from_utf8_lossy(&line));
         line.clear();
     }

@@ -1,4 +1,5 @@
-//! Debian's `docker-registry`, CNCF Distribution 2.8, as an upstream and as another reader of the same tree.
+//! Debian's `docker-registry`, CNCF Distribution 2.8, as an upstream and as another reader of the
+//! same tree.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,7 +50,10 @@ impl Distribution {
     /// Starts one, and waits until it listens.
     pub(crate) async fn start(options: &DistributionOptions) -> Self {
         let home = new_home("distribution");
-        let root = options.root.clone().unwrap_or_else(|| home.path().join("root"));
+        let root = options
+            .root
+            .clone()
+            .unwrap_or_else(|| home.path().join("root"));
         let file = home.path().join("config.yml");
         // JSON is YAML.
         write(&file, &configuration(options, &root).to_string());
@@ -57,7 +61,11 @@ impl Distribution {
         registry.arg("serve").arg(&file);
         let daemon = Daemon::start("docker-registry", registry, home);
         let address = daemon.ready(listening_on).await;
-        Self { daemon, address, root }
+        Self {
+            daemon,
+            address,
+            root,
+        }
     }
 
     /// Host and port, as in an image's name.
@@ -75,7 +83,8 @@ impl Distribution {
         &self.root
     }
 
-    /// The requests that it has answered so far, as `GET /v2/ 200`. It logs an answer after it has sent it, so the last may be missing.
+    /// The requests that it has answered so far, as `GET /v2/ 200`. It logs an answer after it has
+    /// sent it, so the last may be missing.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.daemon.written().lines().filter_map(request).collect()
     }
@@ -94,7 +103,17 @@ impl Distribution {
     pub(crate) async fn garbage_collect(root: &Path) -> Output {
         let home = new_home("distribution");
         let file = home.path().join("config.yml");
-        write(&file, &configuration(&DistributionOptions { delete: true, ..DistributionOptions::default() }, root).to_string());
+        write(
+            &file,
+            &configuration(
+                &DistributionOptions {
+                    delete: true,
+                    ..DistributionOptions::default()
+                },
+                root,
+            )
+            .to_string(),
+        );
         let mut collector: Command = command("docker-registry", home.path());
         collector.arg("garbage-collect").arg(&file);
         run(collector, b"").await
@@ -105,7 +124,10 @@ fn configuration(options: &DistributionOptions, root: &Path) -> Value {
     let mut configuration = json!({
         "version": "0.1",
         "log": { "level": "info" },
-        "storage": { "filesystem": { "rootdirectory": root }, "delete": { "enabled": options.delete } },
+        "storage": {
+            "filesystem": { "rootdirectory": root },
+            "delete": { "enabled": options.delete },
+        },
         "http": { "addr": format!("127.0.0.1:{}", options.port), "secret": "larder" },
     });
     if let Some(auth) = &options.token_auth {
@@ -130,7 +152,8 @@ fn listening_on(line: &str) -> Option<String> {
     rest.split('"').next().map(str::to_owned)
 }
 
-/// Method, target and status of a line of the access log: `127.0.0.1 - - [date] "GET /v2/ HTTP/1.1" 200 2 "" "skopeo"`.
+/// Method, target and status of a line of the access log: `127.0.0.1 - - [date] "GET /v2/ HTTP/1.1"
+/// 200 2 "" "skopeo"`.
 fn request(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("] \"")?;
     let (request, rest) = rest.split_once(" HTTP/1.1\" ")?;

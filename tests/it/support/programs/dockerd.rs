@@ -22,7 +22,8 @@ pub(crate) struct DockerdOptions {
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// A running dockerd, with everything it has pulled in a directory of its own. It can run no containers.
+/// A running dockerd, with everything it has pulled in a directory of its own. It can run no
+/// containers.
 pub(crate) struct Dockerd {
     daemon: Daemon,
 }
@@ -44,24 +45,52 @@ impl Dockerd {
             "hosts": [format!("unix://{}", path.join("docker.sock").display())],
             "registry-mirrors": options.mirrors,
             "insecure-registries": options.insecure,
+            // It would ask a name server for Docker Hub's address before each pull, to compare it
+            // with this list, if the name were not in it. It only matters for Windows' layers.
+            "allow-nondistributable-artifacts": ["docker.io"],
         });
-        settings.as_object_mut().expect("an object").extend(options.settings.clone());
+        settings
+            .as_object_mut()
+            .expect("an object")
+            .extend(options.settings.clone());
         write(&path.join("daemon.json"), &settings.to_string());
         let mut dockerd = command("dockerd", path);
-        // It starts a containerd of its own, unless the machine runs one: then it must not mix with what is in there.
+        // It starts a containerd of its own, unless the machine runs one: then it must not mix with
+        // what is in there.
         dockerd
             .arg("--config-file")
             .arg(path.join("daemon.json"))
-            .args(["--containerd-namespace", "larder-tests", "--containerd-plugins-namespace", "larder-tests-plugins"])
-            .envs(options.environment.iter().map(|(name, value)| (name, value)));
+            .args([
+                "--containerd-namespace",
+                "larder-tests",
+                "--containerd-plugins-namespace",
+                "larder-tests-plugins",
+            ])
+            .envs(
+                options
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            );
         let daemon = Daemon::start("dockerd", dockerd, home);
-        daemon.ready(|line| line.contains("API listen on").then_some(())).await;
+        daemon
+            .ready(|line| line.contains("API listen on").then_some(()))
+            .await;
         Self { daemon }
+    }
+
+    /// One that knows no mirrors.
+    pub(crate) async fn without_mirror() -> Self {
+        Self::start(&DockerdOptions::default()).await
     }
 
     /// One that pulls Docker Hub's images through `mirror`.
     pub(crate) async fn with_mirror(mirror: &str) -> Self {
-        Self::start(&DockerdOptions { mirrors: vec![mirror.to_owned()], ..DockerdOptions::default() }).await
+        Self::start(&DockerdOptions {
+            mirrors: vec![mirror.to_owned()],
+            ..DockerdOptions::default()
+        })
+        .await
     }
 
     /// Runs any docker command.
@@ -99,7 +128,8 @@ impl Dockerd {
         self.succeed(&["tag", image, name]).await;
     }
 
-    /// Removes one name of an image, and the image with its layers if that was the last, so that it has to be pulled again.
+    /// Removes one name of an image, and the image with its layers if that was the last, so that it
+    /// has to be pulled again.
     pub(crate) async fn remove_image(&self, image: &str) {
         self.succeed(&["image", "rm", "--force", image]).await;
     }
@@ -111,21 +141,28 @@ impl Dockerd {
 
     /// The digest under which a registry gave or took an image of this repository.
     pub(crate) async fn repo_digests(&self, image: &str) -> Vec<String> {
-        serde_json::from_str(&self.inspect(image, "{{json .RepoDigests}}").await).expect("a list of names with digests")
+        serde_json::from_str(&self.inspect(image, "{{json .RepoDigests}}").await)
+            .expect("a list of names with digests")
     }
 
     /// What Go template `format` says about an image.
     pub(crate) async fn inspect(&self, image: &str, format: &str) -> String {
-        self.succeed(&["image", "inspect", "--format", format, image]).await.trim().to_owned()
+        self.succeed(&["image", "inspect", "--format", format, image])
+            .await
+            .trim()
+            .to_owned()
     }
 
     /// Logs in, with credentials that are kept in this daemon's directory.
     pub(crate) async fn login(&self, registry: &str, user: &str, password: &str) {
         let arguments = ["login", "--username", user, "--password-stdin", registry];
-        self.docker_with_input(&arguments, password.as_bytes()).await.expect_success_or(&self.daemon.log());
+        self.docker_with_input(&arguments, password.as_bytes())
+            .await
+            .expect_success_or(&self.daemon.log());
     }
 
-    /// Makes an image with one layer of files, without any network or container; returns its identity.
+    /// Makes an image with one layer of files, without any network or container; returns its
+    /// identity.
     pub(crate) async fn build_scratch_image(&self, name: &str, files: &[File<'_>]) -> String {
         self.build_layered_image(name, &[files]).await
     }
@@ -133,7 +170,9 @@ impl Dockerd {
     /// The same with several layers, the lowest first.
     pub(crate) async fn build_layered_image(&self, name: &str, layers: &[&[File<'_>]]) -> String {
         let archive = docker_archive(name, layers);
-        self.docker_with_input(&["load", "--quiet"], &archive).await.expect_success_or(&self.daemon.log());
+        self.docker_with_input(&["load", "--quiet"], &archive)
+            .await
+            .expect_success_or(&self.daemon.log());
         self.image_id(name).await
     }
 
@@ -143,12 +182,19 @@ impl Dockerd {
     }
 
     async fn succeed(&self, arguments: &[&str]) -> String {
-        self.docker(arguments).await.expect_success_or(&self.daemon.log())
+        self.docker(arguments)
+            .await
+            .expect_success_or(&self.daemon.log())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut docker = command("docker", self.daemon.home());
-        docker.arg("--config").arg(self.daemon.home().join("client")).arg("--host").arg(format!("unix://{}", self.socket().display())).args(arguments);
+        docker
+            .arg("--config")
+            .arg(self.daemon.home().join("client"))
+            .arg("--host")
+            .arg(format!("unix://{}", self.socket().display()))
+            .args(arguments);
         docker
     }
 

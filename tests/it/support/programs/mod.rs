@@ -1,8 +1,10 @@
-//! Real programs as test clients and upstreams: dockerd, containerd, skopeo, buildah and Debian's `docker-registry`.
+//! Real programs as test clients and upstreams: dockerd, containerd, skopeo, buildah and Debian's
+//! `docker-registry`.
 //!
-//! Each gets a directory of its own under the temporary directory and an environment of its own, so that any number of them run side by
-//! side and nothing of the machine's configuration shows through. None can reach anything but loopback: whatever is not asked
-//! from 127.0.0.1 goes to a proxy on a closed port, and so fails at once.
+//! Each gets a directory of its own under the temporary directory and an environment of its own, so
+//! that any number of them run side by side and nothing of the machine's configuration shows
+//! through. None can reach anything but loopback: whatever is not asked from 127.0.0.1 goes to a
+//! proxy on a closed port, and so fails at once.
 
 mod archive;
 mod buildah;
@@ -31,7 +33,8 @@ pub(crate) use self::skopeo::Skopeo;
 /// Longer than the 75 seconds for which dockerd repeats a blob that is answered with a 5xx.
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 
-/// Nothing listens on the discard port, so what is sent to this proxy is refused without leaving the machine.
+/// Nothing listens on the discard port, so what is sent to this proxy is refused without leaving
+/// the machine.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
@@ -68,33 +71,60 @@ impl Output {
 
     /// The same, with `more` (a daemon's log) in the panic's message.
     fn expect_success_or(self, more: &str) -> String {
-        let Self { command, success, stdout, stderr } = self;
-        assert!(success, "`{command}` failed\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n{more}");
+        let Self {
+            command,
+            success,
+            stdout,
+            stderr,
+        } = self;
+        assert!(
+            success,
+            "`{command}` failed\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n{more}"
+        );
         stdout
     }
 }
 
 /// A new directory for one program.
 fn new_home(program: &str) -> TempDir {
-    tempfile::Builder::new().prefix(&format!("larder-{program}-")).tempdir().expect("a temporary directory")
+    tempfile::Builder::new()
+        .prefix(&format!("larder-{program}-"))
+        .tempdir()
+        .expect("a temporary directory")
 }
 
 /// Where a program is. Daemons live in `sbin`, which is not on everybody's `PATH`.
 fn find(program: &str) -> PathBuf {
-    env::split_paths(&search_path()).map(|directory| directory.join(program)).find(|path| path.is_file()).unwrap_or_else(|| {
-        let package = PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package);
-        panic!("this test needs `{program}`, of Debian's package `{package}`: run tests/install-packages as root")
-    })
+    env::split_paths(&search_path())
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| missing(program))
+}
+
+fn missing(program: &str) -> ! {
+    let package = PACKAGES.iter().find(|(name, _)| *name == program);
+    let package = package.map_or(program, |(_, package)| package);
+    panic!("this test needs `{program}` of package `{package}`: run tests/install-packages as root")
 }
 
 fn search_path() -> String {
-    format!("{}:/usr/local/sbin:/usr/sbin:/sbin", env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned()))
+    format!(
+        "{}:/usr/local/sbin:/usr/sbin:/sbin",
+        env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned())
+    )
 }
 
-/// A program that sees `home` as its user's directory and as the place for temporary files, and no network but loopback.
+/// A program that sees `home` as its user's directory and as the place for temporary files, and no
+/// network but loopback.
 fn command(program: &str, home: &Path) -> Command {
     let mut command = Command::new(find(program));
-    command.env_clear().env("PATH", search_path()).env("HOME", home).env("TMPDIR", home).env("LC_ALL", "C.UTF-8").current_dir(home);
+    command
+        .env_clear()
+        .env("PATH", search_path())
+        .env("HOME", home)
+        .env("TMPDIR", home)
+        .env("LC_ALL", "C.UTF-8")
+        .current_dir(home);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
         command.env(name, NOWHERE);
     }
@@ -104,8 +134,9 @@ fn command(program: &str, home: &Path) -> Command {
     command
 }
 
-/// What skopeo and buildah need besides: credentials and the cache of known blobs (which else is /var/lib/containers/cache, shared, and
-/// leads to mounts from repositories that other tests pushed) stay in `home`. Only a rootless user's cache can be moved.
+/// What skopeo and buildah need besides, so that their configuration, credentials and cache of
+/// known blobs stay in `home`. That cache is /var/lib/containers/cache for all users but a rootless
+/// one; if it were shared, a push would try mounts from repositories that other tests pushed.
 fn containers_command(program: &str, home: &Path) -> Command {
     let mut command = command(program, home);
     command
@@ -113,32 +144,49 @@ fn containers_command(program: &str, home: &Path) -> Command {
         .env("_CONTAINERS_USERNS_CONFIGURED", "done")
         .env("XDG_RUNTIME_DIR", home)
         .env("XDG_DATA_HOME", home)
-        .env("XDG_CONFIG_HOME", home)
-        .env("REGISTRY_AUTH_FILE", home.join("auth.json"))
-        .env("CONTAINERS_REGISTRIES_CONF", home.join("registries.conf"));
+        .env("XDG_CONFIG_HOME", home.join(".config"))
+        .env("REGISTRY_AUTH_FILE", home.join("auth.json"));
     command
 }
 
-/// Writes the files that `containers_command` names: no credentials, and the mirrors as (registry, the mirror's location without a scheme).
+/// Writes what a `containers_command` reads: no credentials, and the mirrors as (registry, the
+/// mirror's location, which has no scheme).
 fn write_containers_files(home: &Path, mirrors: &[(&str, &str)]) {
-    let mut registries = String::from("unqualified-search-registries = [\"docker.io\"]\n");
+    let mut registries = vec!["unqualified-search-registries = [\"docker.io\"]".to_owned()];
     for (registry, mirror) in mirrors {
-        registries += &format!("[[registry]]\nlocation = \"{registry}\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true\n");
+        registries.push(format!("[[registry]]\nlocation = \"{registry}\""));
+        registries.push(format!(
+            "[[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true"
+        ));
     }
-    write(&home.join("registries.conf"), &registries);
+    write(
+        &home.join(".config/containers/registries.conf"),
+        &registries.join("\n"),
+    );
     write(&home.join("auth.json"), "{}");
-    write(&home.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+    write(
+        &home.join("policy.json"),
+        r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+    );
 }
 
 /// Writes a configuration file, and its directory if need be.
 fn write(path: &Path, text: &str) {
-    std::fs::create_dir_all(path.parent().expect("a file in a directory")).expect("a directory for a configuration file");
-    std::fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    std::fs::create_dir_all(path.parent().expect("a file in a directory"))
+        .expect("a directory for a configuration file");
+    std::fs::write(path, text)
+        .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }
 
-/// Runs a command to its end. It is killed if the caller stops waiting, or when it takes longer than any test should.
+/// Runs a command to its end. It is killed if the caller stops waiting, or when it takes longer
+/// than any test should.
 async fn run(command: Command, input: &[u8]) -> Output {
-    let shown = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let shown = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ");
     let mut child = tokio::process::Command::from(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -151,7 +199,11 @@ async fn run(command: Command, input: &[u8]) -> Output {
         // A program that ends before it has read everything says itself what it missed.
         _ = stdin.write_all(input).await;
     };
-    let Ok(((), output)) = timeout(COMMAND_LIMIT, async { tokio::join!(feed, child.wait_with_output()) }).await else {
+    let Ok(((), output)) = timeout(COMMAND_LIMIT, async {
+        tokio::join!(feed, child.wait_with_output())
+    })
+    .await
+    else {
         panic!("`{shown}` did not end in {COMMAND_LIMIT:?}");
     };
     let output = output.unwrap_or_else(|error| panic!("cannot wait for `{shown}`: {error}"));

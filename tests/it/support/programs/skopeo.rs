@@ -18,7 +18,8 @@ impl Skopeo {
         Self::with_mirrors(&[])
     }
 
-    /// One with mirrors, as (registry, the mirror's location): `("docker.io", "127.0.0.1:5000/docker.io")`.
+    /// One with mirrors, as (registry, the mirror's location): `("docker.io",
+    /// "127.0.0.1:5000/docker.io")`.
     pub(crate) fn with_mirrors(mirrors: &[(&str, &str)]) -> Self {
         let home = new_home("skopeo");
         write_containers_files(home.path(), mirrors);
@@ -28,13 +29,23 @@ impl Skopeo {
     /// Runs any skopeo command.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         let mut skopeo = containers_command("skopeo", self.home.path());
-        skopeo.arg("--policy").arg(self.home.path().join("policy.json")).arg("--tmpdir").arg(self.home.path()).args(arguments);
+        skopeo
+            .arg("--policy")
+            .arg(self.home.path().join("policy.json"))
+            .arg("--tmpdir")
+            .arg(self.home.path())
+            .args(arguments);
         run(skopeo, b"").await
     }
 
     /// `skopeo copy` with more options (`--all`, `--src-creds`), which may fail.
     pub(crate) async fn try_copy(&self, options: &[&str], from: &str, to: &str) -> Output {
-        let arguments = [&["copy", "--src-tls-verify=false", "--dest-tls-verify=false"], options, &[from, to]].concat();
+        let arguments = [
+            &["copy", "--src-tls-verify=false", "--dest-tls-verify=false"],
+            options,
+            &[from, to],
+        ]
+        .concat();
         self.run(&arguments).await
     }
 
@@ -45,18 +56,26 @@ impl Skopeo {
 
     /// The manifest or index of an image, byte for byte.
     pub(crate) async fn raw_manifest(&self, image: &str) -> String {
-        self.run(&["inspect", "--raw", "--tls-verify=false", image]).await.expect_success()
+        self.run(&["inspect", "--raw", "--tls-verify=false", image])
+            .await
+            .expect_success()
     }
 
     /// What `skopeo inspect` says: `Digest`, `Layers`, `RepoTags`, …
     pub(crate) async fn inspect(&self, image: &str) -> Value {
-        let said = self.run(&["inspect", "--tls-verify=false", image]).await.expect_success();
+        let said = self
+            .run(&["inspect", "--tls-verify=false", image])
+            .await
+            .expect_success();
         serde_json::from_str(&said).expect("skopeo inspect speaks JSON")
     }
 
     /// The tags of a repository (`docker://127.0.0.1:5000/team/app`).
     pub(crate) async fn list_tags(&self, repository: &str) -> Vec<String> {
-        let said = self.run(&["list-tags", "--tls-verify=false", repository]).await.expect_success();
+        let said = self
+            .run(&["list-tags", "--tls-verify=false", repository])
+            .await
+            .expect_success();
         let said: Value = serde_json::from_str(&said).expect("skopeo list-tags speaks JSON");
         serde_json::from_value(said["Tags"].clone()).expect("a list of tags")
     }

@@ -1,0 +1,240 @@
+//! Writes a configuration back as a `config.yml`, for `larder config`.
+//!
+//! Every value is written out, so that the output answers "what holds here?" without a manual.
+
+use std::path::Path;
+
+use super::units::{format_duration, format_min_free, format_size};
+use super::{Cache, Config, Http, Level, LogFormat, Storage, Upstream, Upstreams};
+
+/// See [`Config::to_yaml`].
+pub(super) fn to_yaml(config: &Config) -> String {
+    let mut out = Lines::default();
+    out.pair(0, "version", "0.1");
+    out.open(0, "log");
+    out.pair(1, "level", level(config.log.level));
+    out.pair(1, "formatter", format(config.log.format));
+    storage(&mut out, &config.storage);
+    http(&mut out, &config.http);
+    upstreams(&mut out, &config.upstreams);
+    cache(&mut out, &config.cache);
+    out.open(0, "catalog");
+    out.pair(1, "maxentries", &config.catalog_max_entries.to_string());
+    out.open(0, "tags");
+    out.pair(1, "maxtags", &config.tags_max.to_string());
+    out.0
+}
+
+/// YAML, line by line.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn pair(&mut self, depth: usize, key: &str, value: &str) {
+        let indent = "  ".repeat(depth);
+        self.0.extend([&indent, key, ": ", value, "\n"]);
+    }
+
+    fn open(&mut self, depth: usize, key: &str) {
+        let indent = "  ".repeat(depth);
+        self.0.extend([&indent, key, ":\n"]);
+    }
+
+    fn path(&mut self, depth: usize, key: &str, path: &Path) {
+        self.pair(depth, key, &quote(&path.to_string_lossy()));
+    }
+}
+
+fn storage(out: &mut Lines, storage: &Storage) {
+    out.open(0, "storage");
+    out.open(1, "filesystem");
+    out.path(2, "rootdirectory", &storage.root);
+    out.open(1, "delete");
+    out.pair(2, "enabled", bool(storage.delete));
+    out.open(1, "maintenance");
+    out.open(2, "readonly");
+    out.pair(3, "enabled", bool(storage.readonly));
+    out.open(2, "uploadpurging");
+    out.pair(3, "enabled", bool(storage.upload_purging.is_some()));
+    if let Some(purging) = &storage.upload_purging {
+        out.pair(3, "age", &format_duration(purging.age));
+        out.pair(3, "interval", &format_duration(purging.interval));
+        out.pair(3, "dryrun", bool(purging.dry_run));
+    }
+}
+
+fn http(out: &mut Lines, http: &Http) {
+    out.open(0, "http");
+    out.pair(1, "addr", &quote(&http.addr));
+    if let Some(host) = &http.host {
+        out.pair(1, "host", &quote(host.as_str()));
+    }
+    out.pair(1, "draintimeout", &format_duration(http.drain_timeout));
+    if http.headers.is_empty() {
+        return;
+    }
+    out.open(1, "headers");
+    // A name may occur twice, but a key may not: its values go together, where the name is first.
+    for (index, (name, _)) in http.headers.iter().enumerate() {
+        if http.headers.iter().position(|(other, _)| other == name) == Some(index) {
+            let same = http.headers.iter().filter(|(other, _)| other == name);
+            let values: Vec<String> = same.map(|(_, value)| quote(value)).collect();
+            out.pair(2, &quote(name), &format!("[{}]", values.join(", ")));
+        }
+    }
+}
+
+fn upstreams(out: &mut Lines, upstreams: &Upstreams) {
+    if upstreams.all.is_empty() {
+        return;
+    }
+    out.open(0, "upstreams");
+    for (name, upstream) in &upstreams.all {
+        out.open(1, &quote(name.as_str()));
+        one_upstream(out, upstream);
+    }
+    let default = upstreams.default.as_ref();
+    if let Some(upstream) = default
+        .filter(|name| !name.is_docker_hub())
+        .and_then(|name| upstreams.all.get(name))
+    {
+        out.open(0, "proxy");
+        out.pair(1, "remoteurl", &quote(upstream.url.as_str()));
+    }
+}
+
+fn one_upstream(out: &mut Lines, upstream: &Upstream) {
+    out.pair(2, "url", &quote(upstream.url.as_str()));
+    if let Some(credentials) = &upstream.credentials {
+        out.pair(2, "username", &quote(&credentials.username));
+        out.pair(2, "password", &quote(&credentials.password.to_string()));
+    }
+    if let Some(ca) = &upstream.ca {
+        out.path(2, "ca", ca);
+    }
+    if !upstream.token_hosts.is_empty() {
+        let hosts: Vec<String> = upstream
+            .token_hosts
+            .iter()
+            .map(|host| quote(host))
+            .collect();
+        out.pair(2, "tokenhosts", &format!("[{}]", hosts.join(", ")));
+    }
+}
+
+fn cache(out: &mut Lines, cache: &Cache) {
+    out.open(0, "cache");
+    out.pair(1, "freshfor", &format_duration(cache.fresh_for));
+    out.pair(1, "offline", bool(cache.offline));
+    if let Some(keep_for) = cache.keep_for {
+        out.pair(1, "keepfor", &format_duration(keep_for));
+    }
+    if let Some(max_size) = cache.max_size {
+        out.pair(1, "maxsize", &format_size(max_size));
+    }
+    if let Some(min_free) = cache.min_free {
+        out.pair(1, "minfree", &format_min_free(min_free));
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    }
+}
+
+fn format(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
+}
+
+fn bool(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+/// A double-quoted scalar. What YAML may not contain, or would take for a line break, is escaped.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ if c.is_alphanumeric() => quoted.push(c),
+            _ => quoted.extend(["\\U", &format!("{:08X}", u32::from(c))]),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Config, Credentials, Secret, UpstreamName};
+    use super::*;
+
+    fn load(text: &str) -> Config {
+        let file = Some((Path::new("c.yml"), text.to_owned()));
+        Config::load(file, std::iter::empty()).expect(text)
+    }
+
+    #[test]
+    fn passwords_are_masked_and_the_mask_is_refused() {
+        let text = "{version: 0.1, upstreams: {ghcr.io: {username: me, password: hunter2}}}";
+        let yaml = load(text).to_yaml();
+        assert!(yaml.contains("password: \"********\""), "{yaml}");
+        assert!(!yaml.contains("hunter2"));
+        let again = Config::load(Some((Path::new("c.yml"), yaml)), std::iter::empty());
+        assert!(again.is_err_and(|error| error.to_string().contains("the mask")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_loads_back_equal(
+            root in "\\PC{1,20}",
+            value in "[ -~]{1,20}",
+            ca in any::<String>(),
+            seconds in 0..100_000_u64,
+            nanos in 0..1_000_000_000_u32,
+            size in any::<Option<u64>>(),
+        ) {
+            let mut config = load("{version: 0.1, upstreams: [docker.io, 'lab:5000'], proxy: {remoteurl: http://x.y/z}}");
+            config.storage.root = root.into();
+            config.storage.delete = seconds % 2 == 0;
+            config.http.headers = vec![("X-A".into(), value.clone()), ("X-A".into(), value)];
+            config.cache.fresh_for = std::time::Duration::new(seconds, nanos);
+            config.cache.max_size = size;
+            if let Some(lab) = config.upstreams.all.get_mut(&UpstreamName::parse("lab:5000").expect("a name")) {
+                lab.ca = (!ca.is_empty()).then(|| ca.into());
+            }
+            let mut again = load(&config.to_yaml());
+            again.warnings.clear();
+            prop_assert_eq!(again, config);
+        }
+    }
+
+    #[test]
+    fn a_login_is_written_whole() {
+        let mut out = Lines::default();
+        let upstream = Upstream {
+            url: "https://ghcr.io".parse().expect("a url"),
+            credentials: Some(Credentials {
+                username: "a\"b".to_owned(),
+                password: Secret::new("x".to_owned()),
+            }),
+            ca: None,
+            token_hosts: vec!["a.b".to_owned()],
+        };
+        one_upstream(&mut out, &upstream);
+        assert_eq!(
+            out.0,
+            "    url: \"https://ghcr.io/\"\n    username: \"a\\\"b\"\n    password: \"********\"\n    tokenhosts: [\"a.b\"]\n"
+        );
+    }
+}

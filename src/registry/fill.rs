@@ -1,0 +1,311 @@
+//! Fills: one download of a blob, for all who wait for it.
+//!
+//! A fill writes and hashes what the upstream sends, and says how far it is; every reader has the
+//! same open file and its own offset. Five rules, each from a way this goes wrong:
+//!
+//! 1. readers share the fill's file handle: opened by name, it could be another file by then;
+//! 2. under the table's lock the store is looked at once more: the last fill may just have ended;
+//! 3. the guard that cleans the table exists before the task is spawned;
+//! 4. the table is cleaned before the end is announced;
+//! 5. a fill that vanishes without a word has failed: it is not an end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_util::stream;
+use tokio::sync::watch;
+
+use crate::oci::{Digest, RepositoryName};
+use crate::store::{Blob, Staged, StoreError};
+use crate::upstream::{BlobStream, Upstream, UpstreamError};
+
+use super::names::Mirror;
+use super::pour::pour;
+use super::pull::BlobContent;
+use super::{Error, Missing, Registry, blocking};
+
+/// The most that is taken from an upstream that does not say how much it will send.
+const MAX_UNSIZED: u64 = 64 << 30;
+
+/// How far a fill is.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    /// Nothing is known yet, or not how large the blob is.
+    Opening,
+    /// So many bytes of the content can be read, but not yet believed.
+    Receiving { content: Blob, written: u64 },
+    /// Verified, stored and linked.
+    Committed(Blob),
+    /// It did not come to that.
+    Failed(Error),
+}
+
+/// A download under way.
+#[derive(Debug)]
+pub(super) struct Fill {
+    /// For which repository the upstream was asked.
+    pub(super) source: RepositoryName,
+    progress: watch::Receiver<Progress>,
+}
+
+/// The fills under way, by what they fetch.
+#[derive(Clone, Default)]
+pub(super) struct Fills {
+    running: Arc<Mutex<HashMap<Digest, Arc<Fill>>>>,
+}
+
+/// What there is for one who needs a blob.
+pub(super) enum Claim {
+    /// It has come meanwhile.
+    Stored(Blob),
+    /// Its data is here, but not this repository's yet.
+    Unlinked,
+    /// Another has already started to fetch it.
+    Running(Arc<Fill>),
+    /// A fill was started for it.
+    Started(Arc<Fill>),
+}
+
+impl Fill {
+    /// Waits until the fill knows what it is going to deliver, or has failed.
+    pub(super) async fn content(&self) -> Result<BlobContent, Error> {
+        let mut progress = self.progress.clone();
+        let known = |progress: &Progress| !matches!(progress, Progress::Opening);
+        let state = progress.wait_for(known).await;
+        let state = state.map_err(|_| Error::Vanished)?.clone();
+        match state {
+            Progress::Receiving { content, .. } => Ok(BlobContent::filling(content, progress)),
+            Progress::Committed(blob) => Ok(BlobContent::stored(blob)),
+            Progress::Failed(error) => Err(error),
+            Progress::Opening => Err(Error::Vanished),
+        }
+    }
+
+    /// Waits for the end.
+    pub(super) async fn committed(&self) -> Result<Blob, Error> {
+        let mut progress = self.progress.clone();
+        let ended =
+            |progress: &Progress| matches!(progress, Progress::Committed(_) | Progress::Failed(_));
+        match &*progress.wait_for(ended).await.map_err(|_| Error::Vanished)? {
+            Progress::Committed(blob) => Ok(blob.clone()),
+            Progress::Failed(error) => Err(error.clone()),
+            Progress::Opening | Progress::Receiving { .. } => Err(Error::Vanished),
+        }
+    }
+}
+
+impl Registry {
+    /// Joins the fill of a blob, or starts one.
+    pub(super) fn claim_fill(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+        digest: &Digest,
+    ) -> Result<Claim, StoreError> {
+        let fills = &self.inner.fills;
+        let mut running = fills.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fill) = running.get(digest) {
+            return Ok(Claim::Running(Arc::clone(fill)));
+        }
+        // A few looks at the disk under the lock: only misses come here, and only so can nothing
+        // slip in between the end of the last fill and the start of this one.
+        if let Some(blob) = mirror.repository.blob(digest)? {
+            return Ok(Claim::Stored(blob));
+        }
+        if self.inner.store.has_data(digest)? {
+            return Ok(Claim::Unlinked);
+        }
+        let (sender, receiver) = watch::channel(Progress::Opening);
+        let fill = Arc::new(Fill {
+            source: mirror.repository.name().clone(),
+            progress: receiver,
+        });
+        running.insert(digest.clone(), Arc::clone(&fill));
+        let entry = Entry {
+            fills: fills.clone(),
+            digest: digest.clone(),
+        };
+        let task = Task {
+            registry: self.clone(),
+            mirror: mirror.clone(),
+            upstream: Arc::clone(upstream),
+            digest: digest.clone(),
+            progress: sender,
+        };
+        self.inner.tasks.spawn(task.run(entry));
+        Ok(Claim::Started(fill))
+    }
+}
+
+/// Takes the fill out of the table, however it ends.
+struct Entry {
+    fills: Fills,
+    digest: Digest,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut running = self.fills.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.digest);
+    }
+}
+
+/// A fill at work.
+struct Task {
+    registry: Registry,
+    mirror: Mirror,
+    upstream: Arc<Upstream>,
+    digest: Digest,
+    progress: watch::Sender<Progress>,
+}
+
+impl Task {
+    async fn run(self, entry: Entry) {
+        let started = Instant::now();
+        let result = self.fetch().await;
+        let name = self.mirror.repository.name();
+        let digest = &self.digest;
+        match &result {
+            Ok(blob) => {
+                let (bytes, took) = (blob.size(), started.elapsed());
+                tracing::info!(repository = %name, %digest, bytes, ?took, "filled");
+            }
+            Err(error) => tracing::warn!(repository = %name, %digest, %error, "fill failed"),
+        }
+        drop(entry);
+        self.progress.send_replace(match result {
+            Ok(blob) => Progress::Committed(blob),
+            Err(error) => Progress::Failed(error),
+        });
+    }
+
+    /// From what an earlier attempt left on disk to a stored, linked blob.
+    async fn fetch(&self) -> Result<Blob, Error> {
+        let mut staged = self.stage().await?;
+        if staged.written() > 0 {
+            let digest = self.digest.clone();
+            let matched = blocking(move || staged.matches(&digest).map(|same| (staged, same)));
+            let (back, complete) = matched.await?;
+            if complete {
+                return self.commit(back).await;
+            }
+            staged = back;
+        }
+        let stream = match self.open(&mut staged).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(self.set_aside(staged, error).await),
+        };
+        self.receive(staged, stream).await
+    }
+
+    async fn stage(&self) -> Result<Staged, Error> {
+        let (store, digest) = (self.registry.inner.store.clone(), self.digest.clone());
+        blocking(move || store.stage_fill(&digest)).await
+    }
+
+    /// Asks the upstream for what is still missing. A part that the upstream cannot go on from is
+    /// thrown away, and all of it is asked for.
+    async fn open(&self, staged: &mut Staged) -> Result<BlobStream, Error> {
+        let (name, digest) = (&self.mirror.name, &self.digest);
+        let from = staged.written();
+        if from > 0 {
+            match self.upstream.get_blob(name, digest, from).await {
+                Ok(stream) if stream.size().is_none_or(|size| size >= from) => {
+                    tracing::info!(repository = %self.mirror.repository.name(), %digest, from, "fill resumed");
+                    return Ok(stream);
+                }
+                Ok(_) | Err(UpstreamError::Misbehaved { .. }) => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+            staged.restart().map_err(|error| Error::Store(error.into()))?;
+        }
+        let opened = self.upstream.get_blob(name, digest, 0).await;
+        opened.map_err(|error| self.failed(error))
+    }
+
+    async fn receive(&self, staged: Staged, stream: BlobStream) -> Result<Blob, Error> {
+        let size = stream.size();
+        let announce = |content: &Blob, written| Progress::Receiving {
+            content: content.clone(),
+            written,
+        };
+        let content = size.map(|size| staged.reader(size));
+        if let Some(content) = &content {
+            self.progress.send_replace(announce(content, staged.written()));
+        }
+        let source = stream::try_unfold((stream, staged.written()), |(mut stream, so_far)| async move {
+            let next = stream.next().await.map_err(|error| self.failed(error))?;
+            let Some(bytes) = next else { return Ok(None) };
+            let so_far = so_far + bytes.len() as u64;
+            if size.is_none() && so_far > MAX_UNSIZED {
+                return Err(self.misbehaved("sends a blob without end"));
+            }
+            Ok(Some((bytes, (stream, so_far))))
+        });
+        let (staged, poured) = pour(staged, source, |written| {
+            if let Some(content) = &content {
+                self.progress.send_replace(announce(content, written));
+            }
+        })
+        .await;
+        let staged = staged.ok_or(Error::Vanished)?;
+        match poured {
+            Ok(()) => self.verify(staged, size).await,
+            Err(error) => Err(self.set_aside(staged, error).await),
+        }
+    }
+
+    /// The verdict: only what hashes to its name is stored.
+    async fn verify(&self, mut staged: Staged, size: Option<u64>) -> Result<Blob, Error> {
+        if size.is_some_and(|size| size != staged.written()) {
+            let error = self.misbehaved("sent another length than it announced");
+            return Err(self.discard(staged, error).await);
+        }
+        let digest = self.digest.clone();
+        let matched = blocking(move || staged.matches(&digest).map(|same| (staged, same)));
+        match matched.await? {
+            (staged, true) => self.commit(staged).await,
+            (staged, false) => {
+                let error = self.misbehaved("sent content that does not hash to its digest");
+                Err(self.discard(staged, error).await)
+            }
+        }
+    }
+
+    async fn commit(&self, staged: Staged) -> Result<Blob, Error> {
+        let (repository, digest) = (self.mirror.repository.clone(), self.digest.clone());
+        blocking(move || {
+            repository.commit_blob(&staged, &digest)?;
+            Ok(staged.reader(staged.written()))
+        })
+        .await
+    }
+
+    /// After a failure: what has come is kept for the next attempt, unless there is nothing, or
+    /// the space it takes is the reason for the failure.
+    async fn set_aside(&self, staged: Staged, error: Error) -> Error {
+        let disk_failed = matches!(&error, Error::Store(_));
+        if disk_failed || staged.written() == 0 {
+            return self.discard(staged, error).await;
+        }
+        error
+    }
+
+    async fn discard(&self, staged: Staged, error: Error) -> Error {
+        if let Err(failure) = blocking(move || staged.discard()).await {
+            tracing::warn!(digest = %self.digest, %failure, "a failed fill's part could not be removed");
+        }
+        error
+    }
+
+    fn failed(&self, error: UpstreamError) -> Error {
+        self.mirror.failure(Missing::Blob(self.digest.clone()), error)
+    }
+
+    fn misbehaved(&self, reason: &str) -> Error {
+        self.failed(UpstreamError::Misbehaved {
+            reason: reason.to_owned(),
+        })
+    }
+}

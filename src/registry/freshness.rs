@@ -1,0 +1,190 @@
+//! Mirrored tags: when the upstream is asked, and what is served when it does not answer.
+//!
+//! On Docker Hub a HEAD is free and a GET counts as a pull, so a tag costs a GET only when it has
+//! moved to a digest that is not here. What was served once is served again: any failure of the
+//! upstream ends in the cached copy, marked stale.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::oci::{Reference, Tag};
+use crate::store::{StoredManifest, TagState};
+use crate::upstream::{ManifestHead, Upstream, UpstreamError};
+
+use super::names::Mirror;
+use super::pull::{ManifestAnswer, Want, described};
+use super::{Error, Missing, Outcome, Registry, blocking};
+
+/// The longest that a client waits for a revalidation when there is a copy to serve.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the upstream said when asked for a tag.
+#[derive(Clone)]
+pub(super) enum Said {
+    /// It names what is stored here already; the tag has been moved to it.
+    Stored(Arc<StoredManifest>),
+    /// It names something that is not here.
+    New(ManifestHead),
+}
+
+pub(super) type HeadResult = Result<Said, UpstreamError>;
+
+/// A tag as it is cached.
+struct Cached {
+    state: TagState,
+    manifest: Arc<StoredManifest>,
+}
+
+impl TagState {
+    /// Whether the upstream need not be asked again. A check in the future means that the clock
+    /// was set back: nothing is known of its age then.
+    fn is_fresh(&self, fresh_for: Duration, now: SystemTime) -> bool {
+        now.duration_since(self.checked).is_ok_and(|age| age < fresh_for)
+    }
+}
+
+impl Registry {
+    pub(super) async fn mirrored_tag(
+        &self,
+        mirror: &Mirror,
+        tag: &Tag,
+        want: Want,
+        now: SystemTime,
+    ) -> Result<(ManifestAnswer, Outcome), Error> {
+        let reference = Reference::Tag(tag.clone());
+        let Some(cached) = self.cached_tag(mirror, tag).await? else {
+            let upstream = Arc::clone(mirror.upstream()?);
+            self.not_refused(mirror, &reference)?;
+            return match self.ask(mirror, &upstream, tag, want).await {
+                Err(Error::Unknown { .. }) => {
+                    Err(self.refused(mirror, reference, UpstreamError::NotFound))
+                }
+                answer => answer,
+            };
+        };
+        let served = |cached: Cached, outcome| Ok((cached.manifest.into(), outcome));
+        let Ok(upstream) = mirror.upstream().cloned() else {
+            return served(cached, Outcome::Hit);
+        };
+        if cached.state.is_fresh(self.inner.settings.fresh_for, now) {
+            return served(cached, Outcome::Hit);
+        }
+        let key = (mirror.repository.name().clone(), tag.clone());
+        if self.inner.memory.has_failed(&key) {
+            return served(cached, Outcome::Stale);
+        }
+        let asked = tokio::time::timeout(PATIENCE, self.ask(mirror, &upstream, tag, want)).await;
+        let failure = match asked {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("upstream {}: no answer yet", upstream.name()),
+        };
+        self.inner.memory.remember_failure(&key);
+        self.mark_stale(mirror, tag, &cached.state, now, &failure).await;
+        served(cached, Outcome::Stale)
+    }
+
+    /// The tag as it is on disk, if its manifest is there too.
+    async fn cached_tag(&self, mirror: &Mirror, tag: &Tag) -> Result<Option<Cached>, Error> {
+        let (repository, tag) = (mirror.repository.clone(), tag.clone());
+        let Some(state) = blocking(move || repository.tag_state(&tag)).await? else {
+            return Ok(None);
+        };
+        let manifest = self.stored_manifest(mirror, &state.digest).await?;
+        Ok(manifest.map(|manifest| Cached { state, manifest }))
+    }
+
+    /// Asks the upstream what a tag names, and gets that if it is wanted and not here.
+    async fn ask(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+        tag: &Tag,
+        want: Want,
+    ) -> Result<(ManifestAnswer, Outcome), Error> {
+        let key = (mirror.repository.name().clone(), tag.clone());
+        let work = || {
+            let (registry, mirror) = (self.clone(), mirror.clone());
+            let (upstream, tag) = (Arc::clone(upstream), tag.clone());
+            async move { registry.head(&mirror, &upstream, &tag).await }
+        };
+        let shared = self.inner.tags.share(&key, work).await;
+        let shared = shared.ok_or(Error::Vanished)?;
+        let by_tag = Reference::Tag(tag.clone());
+        let reference = match shared.value {
+            Ok(Said::Stored(manifest)) => return Ok((manifest.into(), Outcome::Revalidated)),
+            Ok(Said::New(ManifestHead {
+                digest: Some(digest),
+                media_type,
+                size,
+            })) => {
+                if want == Want::Description
+                    && let Some(answer) = described(&digest, media_type, size)
+                {
+                    return Ok((answer, Outcome::fetched(shared.joined)));
+                }
+                Reference::Digest(digest)
+            }
+            // Without a digest, or without HEAD, only the content tells what the tag names.
+            Ok(Said::New(_)) => by_tag,
+            Err(UpstreamError::Failed { status: 405 | 501 } | UpstreamError::Misbehaved { .. }) => {
+                by_tag
+            }
+            Err(error) => return Err(mirror.failure(Missing::Manifest(by_tag), error)),
+        };
+        let (manifest, joined) = self.fetch_manifest(mirror, upstream, reference).await?;
+        Ok((manifest.into(), Outcome::fetched(joined)))
+    }
+
+    /// One HEAD, and what it means here. Runs detached: it finishes even when nobody waits.
+    async fn head(&self, mirror: &Mirror, upstream: &Upstream, tag: &Tag) -> HeadResult {
+        let reference = Reference::Tag(tag.clone());
+        let head = upstream.head_manifest(&mirror.name, &reference).await?;
+        let checked = SystemTime::now();
+        let Some(digest) = &head.digest else {
+            return Ok(Said::New(head));
+        };
+        if let Ok(Some(manifest)) = self.stored_manifest(mirror, digest).await {
+            let state = TagState {
+                digest: digest.clone(),
+                checked,
+                stale_since: None,
+            };
+            self.put_tag_state(mirror, tag, state).await;
+            return Ok(Said::Stored(manifest));
+        }
+        // Whoever asked comes for the digest next, and only then is there something to tag.
+        let key = (mirror.repository.name().clone(), digest.clone());
+        self.inner.memory.remember_told(&key, tag, checked);
+        Ok(Said::New(head))
+    }
+
+    async fn mark_stale(
+        &self,
+        mirror: &Mirror,
+        tag: &Tag,
+        state: &TagState,
+        now: SystemTime,
+        failure: &str,
+    ) {
+        if state.stale_since.is_some() {
+            return;
+        }
+        let name = mirror.repository.name();
+        tracing::warn!(repository = %name, %tag, "serving the cached copy: {failure}");
+        let stale = TagState {
+            stale_since: Some(now),
+            ..state.clone()
+        };
+        self.put_tag_state(mirror, tag, stale).await;
+    }
+
+    /// A tag's state is worth a log line, but no failed pull.
+    async fn put_tag_state(&self, mirror: &Mirror, tag: &Tag, state: TagState) {
+        let (repository, name) = (mirror.repository.clone(), tag.clone());
+        let put = blocking(move || repository.put_tag_state(&name, &state));
+        if let Err(error) = put.await {
+            tracing::error!(repository = %mirror.repository.name(), %tag, %error, "the tag could not be kept");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Lists of repositories and of tags, page by page.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::oci::{Page, RepositoryName, Tag};
+use crate::upstream::{Upstream, UpstreamError};
+
+use super::names::{Mirror, Place};
+use super::{Error, Missing, Outcome, Registry, blocking};
+
+/// The longest that a client waits for an upstream's list when some tags are known.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The catalog's page where a client does not say how many it wants, as in Distribution.
+const CATALOG_PAGE: usize = 100;
+
+pub(super) type UpstreamTags = Result<Vec<Tag>, UpstreamError>;
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The entries, in order.
+    pub entries: Vec<String>,
+    /// How many were asked for, if the page is full: there may be more after the last entry.
+    pub full: Option<usize>,
+}
+
+impl Listed {
+    fn of(entries: Vec<String>, limit: Option<usize>) -> Self {
+        let full = limit.filter(|limit| *limit > 0 && entries.len() == *limit);
+        Self { entries, full }
+    }
+}
+
+impl Registry {
+    /// The repositories that are here, local ones and mirrors, by their full names.
+    pub async fn catalog(&self, page: &Page) -> Result<Listed, Error> {
+        let most = self.inner.settings.catalog_limit;
+        let limit = match page.n {
+            None => CATALOG_PAGE.min(most),
+            Some(n) => usize::try_from(n)
+                .ok()
+                .filter(|n| *n <= most)
+                .ok_or(Error::PageTooLarge(most))?,
+        };
+        let (store, last) = (self.inner.store.clone(), page.last.clone());
+        let names = blocking(move || store.repositories(last.as_deref(), limit)).await?;
+        let entries = names.iter().map(ToString::to_string).collect();
+        Ok(Listed::of(entries, Some(limit)))
+    }
+
+    /// The tags of a repository; of a mirror those of the upstream as well as those kept here.
+    pub async fn tags(&self, place: &Place, page: &Page) -> Result<(Listed, Outcome), Error> {
+        let limit = page.n.map(|n| {
+            let n = usize::try_from(n).unwrap_or(usize::MAX);
+            n.min(self.inner.settings.tags_limit)
+        });
+        if limit == Some(0) {
+            return Ok((Listed::of(Vec::new(), limit), Outcome::Hit));
+        }
+        let (tags, outcome) = match place {
+            Place::Local(repository) => {
+                let (repository, name) = (repository.clone(), repository.name().clone());
+                let tags = blocking(move || repository.tags()).await?;
+                let what = Missing::Tags;
+                (tags.ok_or(Error::Unknown { name, what })?, Outcome::Hit)
+            }
+            Place::Mirror(mirror) => self.mirrored_tags(mirror).await?,
+        };
+        let is_after = |tag: &Tag| page.last.as_deref().is_none_or(|last| tag.as_str() > last);
+        let entries = tags.iter().filter(|tag| is_after(tag)).map(Tag::to_string);
+        let entries = entries.take(limit.unwrap_or(usize::MAX)).collect();
+        Ok((Listed::of(entries, limit), outcome))
+    }
+
+    async fn mirrored_tags(&self, mirror: &Mirror) -> Result<(Vec<Tag>, Outcome), Error> {
+        let repository = mirror.repository.clone();
+        let kept = blocking(move || repository.tags()).await?;
+        let name = mirror.repository.name();
+        let listed = self.inner.memory.tag_list(name);
+        let known = kept.is_some() || listed.is_some();
+        let kept = kept.unwrap_or_default();
+        let merged = |listed: Vec<Tag>| {
+            let all: BTreeSet<Tag> = kept.iter().cloned().chain(listed).collect();
+            all.into_iter().collect::<Vec<Tag>>()
+        };
+        let (stale, upstream) = match (listed, mirror.upstream()) {
+            (Some((tags, true)), _) => return Ok((merged(tags), Outcome::Hit)),
+            (listed, Ok(upstream)) => (listed.map(|(tags, _)| tags), Arc::clone(upstream)),
+            (Some((tags, false)), Err(_)) => return Ok((merged(tags), Outcome::Hit)),
+            (None, Err(_)) if known => return Ok((kept, Outcome::Hit)),
+            (None, Err(error)) => return Err(error),
+        };
+        let asked = self.upstream_tags(mirror, &upstream);
+        let answer = if known {
+            tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+                let what = "the list of tags";
+                Err(mirror.failure(Missing::Tags, UpstreamError::Timeout { what }))
+            })
+        } else {
+            asked.await
+        };
+        match answer {
+            Ok((tags, joined)) => Ok((merged(tags), Outcome::fetched(joined))),
+            Err(error) if known => {
+                tracing::warn!(repository = %name, %error, "listing the tags that are known");
+                Ok((merged(stale.unwrap_or_default()), Outcome::Stale))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn upstream_tags(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+    ) -> Result<(Vec<Tag>, bool), Error> {
+        let key: RepositoryName = mirror.repository.name().clone();
+        let work = || {
+            let (registry, name) = (self.clone(), mirror.name.clone());
+            let (upstream, key) = (Arc::clone(upstream), key.clone());
+            async move {
+                let tags = upstream.list_tags(&name).await?;
+                registry.inner.memory.remember_tag_list(&key, tags.clone());
+                Ok(tags)
+            }
+        };
+        let shared = self.inner.lists.share(&key, work).await;
+        let shared = shared.ok_or(Error::Vanished)?;
+        match shared.value {
+            Ok(tags) => Ok((tags, shared.joined)),
+            Err(error) => Err(mirror.failure(Missing::Tags, error)),
+        }
+    }
+}

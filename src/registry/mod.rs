@@ -1,0 +1,154 @@
+//! The policy: which repository is meant, what is fetched, when it is fresh, who may change what.
+//!
+//! This is where the store and the upstreams meet; neither knows of the other. Nothing here knows
+//! of HTTP: what it returns is content and outcomes, and errors that say what a caller can act on.
+//!
+//! Reading order: [`names`] (which repository), [`pull`] (manifests and blobs), [`fill`] (one
+//! download for all who wait), [`push`].
+
+mod adopt;
+mod error;
+pub mod fill;
+mod flight;
+mod freshness;
+mod listing;
+mod memory;
+pub mod names;
+mod outcome;
+mod pour;
+pub mod pull;
+pub mod push;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::store::{Store, StoreError};
+use crate::upstream::Upstream;
+
+pub use error::{Error, Missing};
+pub use listing::Listed;
+pub use names::{Mirror, Names, Place, Resolved, Source};
+pub use outcome::Outcome;
+pub use sweep::Purging;
+
+/// What the registry needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For how long a mirrored tag is served without asking its upstream.
+    pub fresh_for: Duration,
+    /// Never contact an upstream.
+    pub offline: bool,
+    /// Whether clients may delete.
+    pub delete: bool,
+    /// Whether nothing may be pushed or deleted.
+    pub readonly: bool,
+    /// The most repositories in one page of the catalog.
+    pub catalog_limit: usize,
+    /// The most tags in one page of a tag list.
+    pub tags_limit: usize,
+    /// What happens to uploads that nobody finishes.
+    pub purging: Option<Purging>,
+}
+
+/// The registry and the mirror: everything but the wire. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    store: Store,
+    names: Names,
+    tasks: Tasks,
+    fills: fill::Fills,
+    manifests: flight::Flights<memory::ManifestKey, pull::FetchResult>,
+    tags: flight::Flights<memory::TagKey, freshness::HeadResult>,
+    sizes: flight::Flights<memory::BlobKey, pull::SizeResult>,
+    lists: flight::Flights<crate::oci::RepositoryName, listing::UpstreamTags>,
+    memory: memory::Memory,
+    uploads: push::Sessions,
+}
+
+impl Registry {
+    /// Puts the parts together. Touches neither the disk nor the network.
+    pub fn new(
+        settings: Settings,
+        store: Store,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        default_upstream: Option<String>,
+    ) -> Self {
+        let tasks = Tasks::default();
+        let names = Names::new(store.clone(), upstreams, default_upstream, settings.offline);
+        Self {
+            inner: Arc::new(Inner {
+                memory: memory::Memory::new(settings.fresh_for),
+                settings,
+                store,
+                names,
+                fills: fill::Fills::default(),
+                manifests: flight::Flights::new(tasks.clone()),
+                tags: flight::Flights::new(tasks.clone()),
+                sizes: flight::Flights::new(tasks.clone()),
+                lists: flight::Flights::new(tasks.clone()),
+                tasks,
+                uploads: push::Sessions::default(),
+            }),
+        }
+    }
+
+    /// Which repository is meant by a request.
+    pub fn names(&self) -> &Names {
+        &self.inner.names
+    }
+
+    /// Stops what runs in the background: fills keep what they have, so that they can resume.
+    /// Returns when the last task has ended.
+    pub async fn stop(&self) {
+        let tasks = &self.inner.tasks;
+        tasks.stopping.cancel();
+        tasks.tracker.close();
+        tasks.tracker.wait().await;
+    }
+
+    /// How many tasks run in the background: fills, revalidations, sweeps.
+    pub fn running_tasks(&self) -> usize {
+        self.inner.tasks.tracker.len()
+    }
+}
+
+/// Keeps count of background tasks, so that a shutdown can wait for them.
+#[derive(Clone, Default)]
+struct Tasks {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `task` detached from whoever asked for it, until it ends or everything stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}
+
+/// Runs a piece of store work where blocking is allowed. It runs to its end even if the caller
+/// goes away: no dropped future tears a write sequence.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|error| Error::Store(Arc::new(error))),
+        Err(_) => Err(Error::Vanished),
+    }
+}

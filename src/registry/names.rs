@@ -1,0 +1,248 @@
+//! Which repository is meant: one resolver for all the ways clients have of naming one.
+//!
+//! In this order: a configured upstream before `/v2/`; a configured upstream as first component;
+//! the `ns` parameter; a local repository of that name; the default upstream.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::oci::{RepositoryName, Target};
+use crate::store::{Kind, Repository, Store};
+use crate::upstream::Upstream;
+
+use super::Error;
+
+/// The hosts that all are Docker Hub.
+const DOCKER_HUB: &str = "docker.io";
+const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+
+/// Where a request's repository is.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Local or mirror.
+    pub place: Place,
+    /// The registry by which an `ns` parameter scoped the request: the answer says so in
+    /// `OCI-Namespace`. OCI distribution specification, "Registry Proxying".
+    pub namespace: Option<String>,
+}
+
+/// A repository, of either kind.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// What somebody pushed, or would push, under that name.
+    Local(Repository),
+    /// A repository of an upstream.
+    Mirror(Mirror),
+}
+
+/// A repository of an upstream, and what is kept of it here.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// Who has the rest.
+    pub source: Source,
+    /// Its name there, as in `library/nginx`.
+    pub name: RepositoryName,
+    /// What is kept here, in the directory `docker.io/library/nginx`.
+    pub repository: Repository,
+    /// The name it was asked for by, where that could also become a local repository's.
+    pub bare: Option<RepositoryName>,
+}
+
+/// Where a mirror is filled from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// From this upstream.
+    Upstream(Arc<Upstream>),
+    /// From nowhere, for this reason: what is here is served, nothing is asked.
+    Nowhere(&'static str),
+}
+
+/// The resolver. It knows the upstreams by name, and asks the store which names are local.
+#[derive(Debug)]
+pub struct Names {
+    store: Store,
+    upstreams: BTreeMap<String, Arc<Upstream>>,
+    default: Option<String>,
+    offline: bool,
+}
+
+impl Names {
+    /// A resolver for the configured upstreams. `default` must be one of them.
+    pub fn new(
+        store: Store,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        default: Option<String>,
+        offline: bool,
+    ) -> Self {
+        Self {
+            store,
+            upstreams,
+            default,
+            offline,
+        }
+    }
+
+    /// The repository a pull is about.
+    pub fn for_pull(&self, target: &Target) -> Result<Resolved, Error> {
+        let named = |place| Resolved {
+            place,
+            namespace: None,
+        };
+        if let Some((upstream, name)) = self.upstream_in_path(target)? {
+            return Ok(named(self.mirror(&upstream, name, None)));
+        }
+        let name = &target.name;
+        if let Some(ns) = &target.ns {
+            let upstream = self
+                .configured(ns)
+                .ok_or_else(|| Error::UnknownUpstream(ns.clone()))?;
+            return Ok(Resolved {
+                place: self.mirror(&upstream, name.clone(), None),
+                namespace: Some(upstream),
+            });
+        }
+        Ok(named(match (self.store.kind_of(name), &self.default) {
+            (Some(Kind::Mirror), _) => Place::Mirror(self.orphan(name)),
+            (None, Some(default)) => self.mirror(default, name.clone(), Some(name.clone())),
+            (Some(Kind::Local), _) | (None, None) => Place::Local(self.store.local(name)),
+        }))
+    }
+
+    /// The local repository a push is about. Names that belong to upstreams are refused, so that
+    /// what is pushed and what is mirrored never meet.
+    pub fn for_push(&self, target: &Target) -> Result<Repository, Error> {
+        let reserved = |upstream: &str, name: &RepositoryName| Error::Reserved {
+            name: target.name.to_string(),
+            upstream: upstream.to_owned(),
+            instead: without_library(name).to_string(),
+        };
+        if let Some((upstream, name)) = self.upstream_in_path(target)? {
+            return Err(reserved(&upstream, &name));
+        }
+        let name = &target.name;
+        if let Some(ns) = &target.ns {
+            return Err(match self.configured(ns) {
+                Some(upstream) => reserved(&upstream, name),
+                None => Error::UnknownUpstream(ns.clone()),
+            });
+        }
+        if self.configured(name.as_str()).is_some() {
+            return Err(Error::Reserved {
+                name: name.to_string(),
+                upstream: name.to_string(),
+                instead: format!("my-{name}"),
+            });
+        }
+        if self.default.as_deref() == Some(DOCKER_HUB) && without_library(name) != *name {
+            return Err(reserved(DOCKER_HUB, name));
+        }
+        if self.store.kind_of(name) == Some(Kind::Mirror) {
+            let (upstream, rest) = name.split_first();
+            return Err(reserved(upstream, &rest.unwrap_or_else(|| name.clone())));
+        }
+        Ok(self.store.local(name))
+    }
+
+    /// The mirror that a bare name stands for where no local repository has it.
+    pub fn shadowed_by(&self, local: &RepositoryName) -> Option<Mirror> {
+        let default = self.default.as_ref()?;
+        match self.mirror(default, local.clone(), Some(local.clone())) {
+            Place::Mirror(mirror) => Some(mirror),
+            Place::Local(_) => None,
+        }
+    }
+
+    /// The upstream that the path itself names, and the repository's name there.
+    fn upstream_in_path(&self, target: &Target) -> Result<Option<(String, RepositoryName)>, Error> {
+        let unknown = |host: &String| Error::UnknownUpstream(host.clone());
+        for host in [&target.prefix, &target.host].into_iter().flatten() {
+            let upstream = self.configured(host).ok_or_else(|| unknown(host))?;
+            return Ok(Some((upstream, target.name.clone())));
+        }
+        if let (first, Some(rest)) = target.name.split_first()
+            && let Some(upstream) = self.configured(first)
+        {
+            return Ok(Some((upstream, rest)));
+        }
+        Ok(None)
+    }
+
+    /// The configured name of the registry that clients call `host`.
+    fn configured(&self, host: &str) -> Option<String> {
+        let host = host.to_ascii_lowercase();
+        let name = if DOCKER_HUB_ALIASES.contains(&host.as_str()) {
+            DOCKER_HUB
+        } else {
+            &host
+        };
+        self.upstreams.contains_key(name).then(|| name.to_owned())
+    }
+
+    fn mirror(
+        &self,
+        upstream: &str,
+        name: RepositoryName,
+        bare: Option<RepositoryName>,
+    ) -> Place {
+        let name = if upstream == DOCKER_HUB && name.is_single() {
+            in_library(&name)
+        } else {
+            name
+        };
+        let source = match self.upstreams.get(upstream) {
+            Some(upstream) if !self.offline => Source::Upstream(Arc::clone(upstream)),
+            _ => Source::Nowhere("cache.offline keeps it from being fetched"),
+        };
+        // A port's colon is no part of a path that Distribution would accept.
+        let directory: Result<RepositoryName, _> = upstream.replace(':', "_").parse();
+        match directory {
+            Ok(directory) => Place::Mirror(Mirror {
+                source,
+                repository: self.store.mirror(&name.under(&directory)),
+                name,
+                bare,
+            }),
+            // Cannot be: the configuration takes host names only. Local is the safe side.
+            Err(_) => Place::Local(self.store.local(&name)),
+        }
+    }
+
+    /// A mirror whose upstream is no longer configured: what is there can still be served.
+    fn orphan(&self, directory: &RepositoryName) -> Mirror {
+        let (_, name) = directory.split_first();
+        Mirror {
+            source: Source::Nowhere("its upstream is not configured"),
+            name: name.unwrap_or_else(|| directory.clone()),
+            repository: self.store.mirror(directory),
+            bare: None,
+        }
+    }
+}
+
+impl Mirror {
+    /// The upstream, or why there is none to ask.
+    pub(super) fn upstream(&self) -> Result<&Arc<Upstream>, Error> {
+        match &self.source {
+            Source::Upstream(upstream) => Ok(upstream),
+            Source::Nowhere(reason) => Err(Error::NotCached {
+                name: self.repository.name().clone(),
+                reason,
+            }),
+        }
+    }
+}
+
+/// Docker Hub keeps its official images under `library/`.
+fn in_library(name: &RepositoryName) -> RepositoryName {
+    match "library".parse() {
+        Ok(library) => name.under(&library),
+        Err(_) => name.clone(),
+    }
+}
+
+fn without_library(name: &RepositoryName) -> RepositoryName {
+    match name.split_first() {
+        ("library", Some(rest)) => rest,
+        _ => name.clone(),
+    }
+}

@@ -1,0 +1,34 @@
+//! How an answer was made.
+
+/// How the answer to a pull was made; the same word in the `X-Cache` header and in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// From the disk, nobody was asked.
+    Hit,
+    /// Fetched from the upstream for this request.
+    Miss,
+    /// Fetched from the upstream for another request that was under way.
+    Joined,
+    /// From the disk, after the upstream said that it still holds.
+    Revalidated,
+    /// From the disk, although the upstream could not be asked or no longer has it.
+    Stale,
+}
+
+impl Outcome {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Joined => "joined",
+            Self::Revalidated => "revalidated",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// What it is for one who fetched, or who only waited for it.
+    pub(super) fn fetched(joined: bool) -> Self {
+        if joined { Self::Joined } else { Self::Miss }
+    }
+}

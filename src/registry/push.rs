@@ -1,0 +1,312 @@
+//! Pushing: upload sessions, manifests, mounts and deletes, in local repositories only.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::oci::manifest::Manifest;
+use crate::oci::{ByteRange, Digest, MediaType, Reference, RepositoryName};
+use crate::store::{Repository, Staged, UploadId, UploadProgress};
+
+use super::names::Place;
+use super::pour::pour;
+use super::{Error, Missing, Registry, blocking};
+
+/// The upload sessions that were written to since the start, and how far each is.
+///
+/// A session itself is on disk; what is here only spares hashing its bytes again, and keeps two
+/// requests from writing to it at once.
+#[derive(Default)]
+pub(super) struct Sessions {
+    known: Mutex<HashMap<(RepositoryName, UploadId), Arc<Session>>>,
+}
+
+/// `None` where nothing is known but what is on disk.
+type Session = tokio::sync::Mutex<Option<UploadProgress>>;
+
+impl Sessions {
+    fn of(&self, repository: &Repository, id: &UploadId) -> Arc<Session> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (repository.name().clone(), id.clone());
+        Arc::clone(known.entry(key).or_default())
+    }
+
+    fn forget(&self, repository: &Repository, id: &UploadId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(repository.name().clone(), id.clone()));
+    }
+
+    /// Forgets the progress of sessions that nobody is using right now.
+    pub(super) fn forget_idle(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, session| Arc::strong_count(session) > 1);
+    }
+}
+
+/// Where a chunk says it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chunk {
+    /// Its `Content-Range`.
+    pub range: Option<ByteRange>,
+    /// Its length, where that is known beforehand.
+    pub length: Option<u64>,
+    /// The offset of the `Location` it was sent to.
+    pub offset: Option<u64>,
+}
+
+impl Chunk {
+    /// Whether it goes on where the upload stands.
+    fn fits(self, received: u64) -> Result<(), Error> {
+        let starts = [self.range.map(|range| range.start), self.offset];
+        if starts.into_iter().flatten().any(|start| start != received) {
+            return Err(Error::UploadRange { received });
+        }
+        match (self.range, self.length) {
+            (Some(range), Some(length)) if range.len() != length => Err(Error::UploadSize),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A manifest that was pushed.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// Its digest.
+    pub digest: Digest,
+    /// The manifest it is attached to.
+    pub subject: Option<Digest>,
+}
+
+impl Registry {
+    /// Whether clients may push: not while the registry is read-only.
+    fn may_write(&self) -> Result<(), Error> {
+        if self.inner.settings.readonly {
+            return Err(Error::Unsupported(
+                "this registry is read-only: storage.maintenance.readonly is on",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Starts an upload session.
+    pub async fn start_upload(&self, repository: &Repository) -> Result<UploadId, Error> {
+        self.may_write()?;
+        let (repository, id) = (repository.clone(), UploadId::random());
+        blocking(move || repository.start_upload(&id, SystemTime::now()).map(|()| id)).await
+    }
+
+    /// Takes a blob over from another repository, if that one has it. `false` means that it must
+    /// be sent: a mount is never a reason to fail.
+    pub async fn mount(
+        &self,
+        repository: &Repository,
+        from: &Place,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
+        self.may_write()?;
+        let source = match from {
+            Place::Local(source) => source.clone(),
+            Place::Mirror(mirror) => mirror.repository.clone(),
+        };
+        let (repository, digest) = (repository.clone(), digest.clone());
+        blocking(move || {
+            // A link whose name is not its content's (a sha512 of Distribution) cannot be mounted.
+            let found = source.blob(&digest)?.is_some();
+            let mountable = found && source.has_data(&digest)?;
+            if mountable {
+                repository.link_blob(&digest)?;
+            }
+            Ok(mountable)
+        })
+        .await
+    }
+
+    /// How many bytes a session has received.
+    pub async fn upload_size(&self, repository: &Repository, id: &UploadId) -> Result<u64, Error> {
+        let (repository, id) = (repository.clone(), id.clone());
+        let size = blocking(move || repository.upload_size(&id)).await?;
+        size.ok_or(Error::UploadUnknown)
+    }
+
+    /// Adds a chunk to an upload. Returns how many bytes there are now, durable.
+    ///
+    /// What came before a client vanished is kept: it can ask how far it got, and go on.
+    pub async fn receive(
+        &self,
+        repository: &Repository,
+        id: &UploadId,
+        chunk: Chunk,
+        body: impl Stream<Item = Result<Bytes, Error>>,
+    ) -> Result<u64, Error> {
+        self.may_write()?;
+        let session = self.inner.uploads.of(repository, id);
+        let mut progress = session.lock().await;
+        let staged = self.append(repository, id, chunk, body, &mut progress).await?;
+        let written = staged.written();
+        blocking(move || staged.sync()).await?;
+        Ok(written)
+    }
+
+    /// Adds the last chunk, which may be empty, and makes the upload a blob of the repository.
+    pub async fn finish_upload(
+        &self,
+        repository: &Repository,
+        id: &UploadId,
+        chunk: Chunk,
+        body: impl Stream<Item = Result<Bytes, Error>>,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        self.may_write()?;
+        let session = self.inner.uploads.of(repository, id);
+        let mut progress = session.lock().await;
+        let staged = self.append(repository, id, chunk, body, &mut progress).await?;
+        let (target, name, wanted) = (repository.clone(), id.clone(), digest.clone());
+        let stored = blocking(move || commit_or_cancel(&target, &name, staged, &wanted)).await?;
+        // Whoever waits for the lock finds no session on disk any more.
+        self.inner.uploads.forget(repository, id);
+        if stored {
+            Ok(())
+        } else {
+            Err(Error::DigestMismatch(digest.clone()))
+        }
+    }
+
+    /// Ends an upload and throws away what it received.
+    pub async fn cancel_upload(&self, repository: &Repository, id: &UploadId) -> Result<(), Error> {
+        let session = self.inner.uploads.of(repository, id);
+        let _writing = session.lock().await;
+        self.inner.uploads.forget(repository, id);
+        let (repository, id) = (repository.clone(), id.clone());
+        match blocking(move || repository.cancel_upload(&id)).await? {
+            true => Ok(()),
+            false => Err(Error::UploadUnknown),
+        }
+    }
+
+    /// Writes a chunk to a session that the caller has locked.
+    async fn append(
+        &self,
+        repository: &Repository,
+        id: &UploadId,
+        chunk: Chunk,
+        body: impl Stream<Item = Result<Bytes, Error>>,
+        progress: &mut Option<UploadProgress>,
+    ) -> Result<Staged, Error> {
+        if let Err(unknown) = self.upload_size(repository, id).await {
+            self.inner.uploads.forget(repository, id);
+            return Err(unknown);
+        }
+        let (target, name, known) = (repository.clone(), id.clone(), progress.take());
+        let staged = blocking(move || target.open_upload(&name, known)).await?;
+        *progress = Some(staged.progress());
+        chunk.fits(staged.written())?;
+        let (staged, poured) = pour(staged, body, |_| ()).await;
+        *progress = staged.as_ref().map(Staged::progress);
+        poured?;
+        staged.ok_or(Error::Vanished)
+    }
+
+    /// Stores a pushed manifest, by tag or by digest.
+    pub async fn put_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        media_type: Option<&MediaType>,
+        bytes: Bytes,
+    ) -> Result<Pushed, Error> {
+        self.may_write()?;
+        let digest = match reference {
+            Reference::Tag(_) => Digest::of(&bytes),
+            Reference::Digest(digest) if digest.matches(&bytes) => digest.clone(),
+            Reference::Digest(digest) => return Err(Error::DigestMismatch(digest.clone())),
+        };
+        let manifest = Manifest::pushed(&bytes, media_type)?;
+        let missing = self.missing(repository, &manifest.needs).await?;
+        if !missing.is_empty() {
+            return Err(Error::ManifestNeeds(missing));
+        }
+        let tag = match reference {
+            Reference::Tag(tag) => Some(tag.clone()),
+            Reference::Digest(_) => None,
+        };
+        let (target, pushed) = (repository.clone(), digest.clone());
+        let first = blocking(move || {
+            let first = target.tags()?.is_none();
+            target.put_manifest(&pushed, &manifest.media_type, &bytes)?;
+            if let Some(tag) = tag {
+                target.put_tag(&tag, &pushed)?;
+            }
+            Ok(first)
+        });
+        if first.await? {
+            self.tell_of_shadow(repository.name());
+        }
+        Ok(Pushed {
+            digest,
+            subject: manifest.subject,
+        })
+    }
+
+    /// Removes a tag, or a manifest with all tags that name it.
+    pub async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<(), Error> {
+        self.may_delete()?;
+        let (target, wanted) = (repository.clone(), reference.clone());
+        let deleted = blocking(move || match &wanted {
+            Reference::Tag(tag) => target.delete_tag(tag),
+            Reference::Digest(digest) => target.delete_manifest(digest),
+        });
+        if deleted.await? {
+            return Ok(());
+        }
+        Err(Error::Unknown {
+            name: repository.name().clone(),
+            what: Missing::Manifest(reference.clone()),
+        })
+    }
+
+    /// Removes a blob from a repository.
+    pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        self.may_delete()?;
+        let (target, wanted) = (repository.clone(), digest.clone());
+        if blocking(move || target.delete_blob(&wanted)).await? {
+            return Ok(());
+        }
+        Err(Error::Unknown {
+            name: repository.name().clone(),
+            what: Missing::Blob(digest.clone()),
+        })
+    }
+
+    fn may_delete(&self) -> Result<(), Error> {
+        self.may_write()?;
+        if self.inner.settings.delete {
+            return Ok(());
+        }
+        Err(Error::Unsupported(
+            "deleting is switched off: set storage.delete.enabled to true in config.yml",
+        ))
+    }
+}
+
+/// Commits an upload whose bytes are what they should be; ends the session either way.
+fn commit_or_cancel(
+    repository: &Repository,
+    id: &UploadId,
+    mut staged: Staged,
+    digest: &Digest,
+) -> Result<bool, crate::store::StoreError> {
+    let matches = staged.matches(digest)?;
+    if matches {
+        repository.commit_upload(id, &staged, digest)?;
+    } else {
+        repository.cancel_upload(id)?;
+    }
+    Ok(matches)
+}

@@ -1,0 +1,64 @@
+//! Sweeping up leftovers, in the background, for as long as the registry runs.
+
+use std::time::{Duration, SystemTime};
+
+use crate::store::{Limits, plan};
+
+use super::{Registry, blocking};
+
+/// For how long a part of a blob waits for somebody to ask for the rest.
+const FILL_LIFE: Duration = Duration::from_hours(7 * 24);
+
+/// How often leftovers are looked for where the configuration does not say.
+const INTERVAL: Duration = Duration::from_hours(24);
+
+/// What happens to uploads that nobody finishes: `storage.maintenance.uploadpurging`.
+#[derive(Clone, Copy, Debug)]
+pub struct Purging {
+    /// Sessions untouched for this long go.
+    pub age: Duration,
+    /// How often they are looked for.
+    pub interval: Duration,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+impl Registry {
+    /// Starts sweeping: now, and then again and again.
+    pub fn keep_swept(&self) {
+        let registry = self.clone();
+        let interval = self.inner.settings.purging.map_or(INTERVAL, |purging| purging.interval);
+        // A sweep walks the tree; an interval of nothing would do nothing else.
+        let interval = interval.max(Duration::from_secs(1));
+        self.inner.tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            loop {
+                ticks.tick().await;
+                registry.sweep(SystemTime::now()).await;
+            }
+        });
+    }
+
+    async fn sweep(&self, now: SystemTime) {
+        self.inner.uploads.forget_idle();
+        let purging = self.inner.settings.purging;
+        let limits = Limits {
+            uploads: purging.map(|purging| purging.age),
+            fills: FILL_LIFE,
+        };
+        let store = self.inner.store.clone();
+        let dry_run = purging.is_some_and(|purging| purging.dry_run);
+        let swept = blocking(move || {
+            let planned = plan(store.leftovers(), limits, now);
+            if dry_run {
+                return Ok((planned.len(), 0));
+            }
+            store.sweep(&planned).map(|removed| (planned.len(), removed))
+        });
+        match swept.await {
+            Ok((0, _)) => {}
+            Ok((found, removed)) => tracing::info!(found, removed, "swept up leftovers"),
+            Err(error) => tracing::warn!(%error, "leftovers could not be swept up"),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Where everything is. Every path of the tree is built here and nowhere else.
+//!
+//! ```text
+//! <root>/larder.lock                                   who serves this directory
+//! <root>/docker/registry/v2/
+//!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
+//!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
+//!   repositories/<name>/
+//!     _layers/<alg>/<hex>/link                         this repository has that blob
+//!     _manifests/revisions/<alg>/<hex>/link            this repository has that manifest
+//!     _manifests/revisions/<alg>/<hex>/mediatype       served as, where the bytes do not tell
+//!     _manifests/tags/<tag>/current/link               what the tag names
+//!     _manifests/tags/<tag>/index/<alg>/<hex>/link     what the tag ever named
+//!     _uploads/<id>/data, startedat                    a push that is under way
+//!     _mirror/                                         this repository is a mirror
+//!     _mirror/tags/<tag>                               when the tag was last checked upstream
+//! ```
+//!
+//! All but `larder.lock`, `fill`, `mediatype` and `_mirror` is Distribution's layout, and its
+//! walkers pass over these four: it ignores unknown files in a revision or blob directory, and
+//! directories of a repository that begin with an underscore.
+//!
+//! Names, tags and digests are safe path steps by their types; upload ids by theirs.
+
+use std::path::{Path, PathBuf};
+
+use crate::oci::{Digest, RepositoryName, Tag};
+
+use super::upload::UploadId;
+
+/// The paths under one root.
+#[derive(Debug)]
+pub(super) struct Layout {
+    blobs: PathBuf,
+    repositories: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(root: &Path) -> Self {
+        let base = root.join("docker/registry/v2");
+        Self {
+            blobs: base.join("blobs"),
+            repositories: base.join("repositories"),
+        }
+    }
+
+    pub(super) fn lock(root: &Path) -> PathBuf {
+        root.join("larder.lock")
+    }
+
+    pub(super) fn blobs(&self) -> &Path {
+        &self.blobs
+    }
+
+    pub(super) fn repositories(&self) -> &Path {
+        &self.repositories
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        let mut path = self.blobs.join(digest.algorithm().as_str());
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
+    }
+
+    pub(super) fn blob_data(&self, digest: &Digest) -> PathBuf {
+        self.blob(digest).join("data")
+    }
+
+    pub(super) fn blob_fill(&self, digest: &Digest) -> PathBuf {
+        self.blob(digest).join("fill")
+    }
+
+    pub(super) fn repository(&self, name: &RepositoryName) -> PathBuf {
+        self.repositories.join(name.as_str())
+    }
+
+    pub(super) fn layers(&self, name: &RepositoryName) -> PathBuf {
+        self.repository(name).join("_layers")
+    }
+
+    pub(super) fn layer_link(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
+        link_in(self.layers(name), digest)
+    }
+
+    pub(super) fn manifests(&self, name: &RepositoryName) -> PathBuf {
+        self.repository(name).join("_manifests")
+    }
+
+    pub(super) fn revision_link(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
+        link_in(self.manifests(name).join("revisions"), digest)
+    }
+
+    pub(super) fn revision_media_type(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
+        self.revision_link(name, digest).with_file_name("mediatype")
+    }
+
+    pub(super) fn tags(&self, name: &RepositoryName) -> PathBuf {
+        self.manifests(name).join("tags")
+    }
+
+    pub(super) fn tag(&self, name: &RepositoryName, tag: &Tag) -> PathBuf {
+        self.tags(name).join(tag.as_str())
+    }
+
+    pub(super) fn tag_link(&self, name: &RepositoryName, tag: &Tag) -> PathBuf {
+        self.tag(name, tag).join("current/link")
+    }
+
+    pub(super) fn tag_history(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> PathBuf {
+        link_in(self.tag(name, tag).join("index"), digest)
+    }
+
+    pub(super) fn uploads(&self, name: &RepositoryName) -> PathBuf {
+        self.repository(name).join("_uploads")
+    }
+
+    pub(super) fn upload(&self, name: &RepositoryName, id: &UploadId) -> PathBuf {
+        self.uploads(name).join(id.as_str())
+    }
+
+    pub(super) fn mirror_marker(&self, name: &RepositoryName) -> PathBuf {
+        self.repository(name).join("_mirror")
+    }
+
+    pub(super) fn mirror_tag(&self, name: &RepositoryName, tag: &Tag) -> PathBuf {
+        let mut path = self.mirror_marker(name);
+        path.push("tags");
+        path.push(tag.as_str());
+        path
+    }
+}
+
+fn link_in(mut directory: PathBuf, digest: &Digest) -> PathBuf {
+    directory.push(digest.algorithm().as_str());
+    directory.push(digest.hex());
+    directory.push("link");
+    directory
+}

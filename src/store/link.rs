@@ -1,0 +1,28 @@
+//! Links: small files that hold a digest. Their presence is what makes content a repository's.
+
+use std::path::Path;
+
+use crate::oci::Digest;
+
+use super::{StoreError, file, publish};
+
+/// Reads a link. One that is empty or unreadable is absent, and logged: older Distributions wrote
+/// links in place, so that a crash could leave half of one.
+pub(super) fn read(path: &Path) -> Result<Option<Digest>, StoreError> {
+    let Some(bytes) = file::read(path, 1024)? else {
+        return Ok(None);
+    };
+    let digest = str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
+    if digest.is_none() {
+        tracing::warn!(path = %path.display(), "a link without a digest: taken as absent");
+    }
+    Ok(digest)
+}
+
+/// Writes a link, unless it already says the same.
+pub(super) fn write(path: &Path, digest: &Digest) -> Result<(), StoreError> {
+    if read(path)?.as_ref() == Some(digest) {
+        return Ok(());
+    }
+    publish::write_file(path, digest.as_str().as_bytes())
+}

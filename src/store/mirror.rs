@@ -1,0 +1,66 @@
+//! What is remembered about a mirrored tag, beside the link that says what it names.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::{Digest, Tag};
+
+use super::{Repository, StoreError, file, publish};
+
+/// A mirrored tag: what it named when the upstream was last asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagState {
+    /// What it names.
+    pub digest: Digest,
+    /// When the upstream last said so.
+    pub checked: SystemTime,
+    /// Since when the upstream could not be asked, or said that the tag is gone.
+    pub stale_since: Option<SystemTime>,
+}
+
+/// The file's form: whole seconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    digest: String,
+    checked: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stale_since: Option<u64>,
+}
+
+impl Repository {
+    /// What is known of a mirrored tag. A tag without a sound record is one that was never
+    /// checked: the link is the truth, the record only says how fresh it is.
+    pub fn tag_state(&self, tag: &Tag) -> Result<Option<TagState>, StoreError> {
+        let Some(digest) = self.tag(tag)? else {
+            return Ok(None);
+        };
+        let path = self.store.layout().mirror_tag(&self.name, tag);
+        let record = file::read(&path, 4096)?
+            .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
+            .filter(|record| record.digest == digest.as_str());
+        let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        Ok(Some(TagState {
+            digest,
+            checked: time(record.as_ref().map_or(0, |record| record.checked)),
+            stale_since: record.and_then(|record| record.stale_since).map(time),
+        }))
+    }
+
+    /// Points a mirrored tag at a stored manifest, as the upstream just said.
+    pub fn put_tag_state(&self, tag: &Tag, state: &TagState) -> Result<(), StoreError> {
+        self.put_tag(tag, &state.digest)?;
+        let seconds = |time: SystemTime| {
+            time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        };
+        let record = Record {
+            digest: state.digest.to_string(),
+            checked: seconds(state.checked),
+            stale_since: state.stale_since.map(seconds),
+        };
+        let path = self.store.layout().mirror_tag(&self.name, tag);
+        let bytes = serde_json::to_vec(&record).unwrap_or_default();
+        // Losing it costs one request to the upstream, so it is not worth a sync.
+        publish::write_hint(&path, &bytes)
+    }
+}

@@ -1,0 +1,183 @@
+//! The tree on disk: CNCF Distribution's layout, read and written.
+//!
+//! The files are the truth; there is nothing beside them that could disagree. Everything here is
+//! synchronous `std`: callers run it where blocking is allowed, and since a write sequence is one
+//! call, a dropped future cannot tear it. This module knows nothing of HTTP, of upstreams, or of
+//! which name a client used.
+//!
+//! A repository is *local* (somebody pushed it) or a *mirror* (it was filled from an upstream),
+//! never both: a mirror has a `_mirror/` directory, made and synced before its first link. What
+//! has none counts as local, and nothing but a push ever changes it.
+
+mod blob;
+mod catalog;
+mod file;
+mod layout;
+mod link;
+mod lock;
+mod mirror;
+mod publish;
+mod repository;
+mod staged;
+mod sweep;
+mod upload;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::oci::{Digest, RepositoryName};
+
+pub use blob::Blob;
+pub use mirror::TagState;
+pub use repository::{Kind, Repository, StoredManifest};
+pub use staged::Staged;
+pub use sweep::{Leftover, Limits, plan};
+pub use upload::{UploadId, UploadProgress};
+
+use layout::Layout;
+
+/// What a caller can act on when the disk says no.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk, the quota or the inodes are used up: room must be made.
+    #[error("no space left: {0}")]
+    Full(Failure),
+    /// The file system takes no writes.
+    #[error("the file system is read-only: {0}")]
+    ReadOnly(Failure),
+    /// Stored bytes are not what their digest says.
+    #[error("the stored content of {0} is damaged")]
+    Damaged(Digest),
+    /// A push to a mirror's directory, or a fill into a local repository's: they never mix.
+    #[error("{0} is not a {1} repository")]
+    WrongKind(RepositoryName, Kind),
+    /// Anything else.
+    #[error("{0}")]
+    Io(Failure),
+}
+
+/// Which file operation failed, on what, and how. For the log only: it names paths.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+pub struct Failure {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Why a data directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves this directory.
+    #[error(
+        "{} is in use by another larder (process {holder}): stop it first, or give this one another storage.filesystem.rootdirectory",
+        root.display()
+    )]
+    InUse {
+        /// The data directory.
+        root: PathBuf,
+        /// The other's process id, as far as it told.
+        holder: String,
+    },
+    /// The directory cannot be made or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A data directory, held by this process alone. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    _lock: Option<lock::Lock>,
+}
+
+impl Store {
+    /// Opens the tree under `root`, made if it is not there, and keeps other processes out.
+    ///
+    /// A root on a read-only file system opens too, unlocked: what it holds can still be served.
+    pub fn open(root: &Path) -> Result<Self, OpenError> {
+        let lock = match publish::create_dir_all(root).and_then(|()| lock::Lock::take(root)) {
+            Ok(Ok(lock)) => Some(lock),
+            Ok(Err(holder)) => {
+                return Err(OpenError::InUse {
+                    root: root.to_owned(),
+                    holder,
+                });
+            }
+            Err(StoreError::ReadOnly(failure)) => {
+                tracing::warn!("{failure}: serving what is stored, nothing new can be kept");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                layout: Layout::new(root),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// The local repository of that name, whether or not anything is in it yet.
+    pub fn local(&self, name: &RepositoryName) -> Repository {
+        Repository::new(self.clone(), name.clone(), Kind::Local)
+    }
+
+    /// The mirror kept in the directory of that name, whether or not anything is in it yet.
+    pub fn mirror(&self, directory: &RepositoryName) -> Repository {
+        Repository::new(self.clone(), directory.clone(), Kind::Mirror)
+    }
+
+    /// What is known to be at that name: `None` where nobody has pushed or mirrored anything.
+    ///
+    /// Doubt counts as local: pushed blobs make a repository local before any manifest does.
+    pub fn kind_of(&self, name: &RepositoryName) -> Option<Kind> {
+        let layout = &self.inner.layout;
+        if layout.mirror_marker(name).is_dir() {
+            Some(Kind::Mirror)
+        } else if layout.manifests(name).is_dir() || layout.layers(name).is_dir() {
+            Some(Kind::Local)
+        } else {
+            None
+        }
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.inner.layout
+    }
+}
+
+impl StoreError {
+    fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        let kind = source.kind();
+        let failure = Failure {
+            doing,
+            path: path.to_owned(),
+            source,
+        };
+        match kind {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::Full(failure),
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(failure),
+            _ => Self::Io(failure),
+        }
+    }
+}
+
+/// Says what was being done, and to which file, when an operation fails.
+trait Context<T> {
+    fn context(self, doing: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, doing: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::of(doing, path, source))
+    }
+}

@@ -1,0 +1,147 @@
+//! The only writer: every file and directory of the tree is made, moved and removed here.
+//!
+//! The order is always the same: write beside the target, sync the file, rename it into place,
+//! sync the directory. Only then is anything acknowledged. After a failed sync the staged file is
+//! removed and the write has failed: the kernel may have dropped the dirty pages, so that a second
+//! sync would report a success that never was.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that the rule points to"
+)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Context as _, StoreError};
+
+/// Ends the name of a file that is being written; whatever bears it after a crash is a leftover.
+pub(super) const TEMPORARY: &str = ".tmp";
+
+/// Makes a directory and its missing parents, each one durable before the next.
+pub(super) fn create_dir_all(path: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Whoever made it a moment ago may not have synced the parent yet.
+            if path.is_dir() { Ok(()) } else { Err(error).context("make directory", path) }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(parent) if parent != Path::new("") => {
+                create_dir_all(parent)?;
+                create_dir_all(path)
+            }
+            _ => Err(error).context("make directory", path),
+        },
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) => Err(error).context("make directory", path),
+    }
+}
+
+/// Puts a small file in place, whole or not at all, durable on return.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    create_parent(path)?;
+    let staged = Temporary::beside(path);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&staged.0)
+        .context("create", &staged.0)?;
+    file.write_all(bytes).context("write", &staged.0)?;
+    file.sync_all().context("sync", &staged.0)?;
+    fs::rename(&staged.0, path).context("move into place", path)?;
+    sync_parent(path)
+}
+
+/// Like [`write_file`], for what may be lost with the power: it is not synced.
+///
+/// The rename keeps readers from ever seeing half of it; after a crash it may be old or empty.
+pub(super) fn write_hint(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    create_parent(path)?;
+    let staged = Temporary::beside(path);
+    fs::write(&staged.0, bytes).context("write", &staged.0)?;
+    fs::rename(&staged.0, path).context("move into place", path)
+}
+
+/// Opens a file to be filled over time, made if it is not there. Its directory is made durable.
+pub(super) fn open_staged(path: &Path) -> Result<File, StoreError> {
+    create_parent(path)?;
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)
+        .context("open", path)
+}
+
+/// Moves a finished file to its final place, durable on return.
+///
+/// What stood there is replaced: the new bytes have just been verified, the old ones may have
+/// been damaged since they were. Whoever has the old file open goes on reading it.
+pub(super) fn move_into_place(staged: &Path, target: &Path) -> Result<(), StoreError> {
+    create_parent(target)?;
+    fs::rename(staged, target).context("move into place", target)?;
+    sync_parent(target)
+}
+
+/// Removes a file, durably. That it was not there is no error.
+pub(super) fn remove_file(path: &Path) -> Result<bool, StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path).map(|()| true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error).context("remove", path),
+    }
+}
+
+/// Removes a directory with all that is in it, durably. That it was not there is no error.
+pub(super) fn remove_tree(path: &Path) -> Result<bool, StoreError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => sync_parent(path).map(|()| true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error).context("remove", path),
+    }
+}
+
+/// Removes a directory if nothing is in it.
+pub(super) fn remove_if_empty(path: &Path) {
+    drop(fs::remove_dir(path));
+}
+
+/// Whether an error says that there is nothing at a path.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn create_parent(path: &Path) -> Result<(), StoreError> {
+    path.parent().map_or(Ok(()), create_dir_all)
+}
+
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let directory = File::open(parent).context("open directory", parent)?;
+    directory.sync_all().context("sync directory", parent)
+}
+
+/// A staged file's path; the file goes when the write did not come to its rename.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(path: &Path) -> Self {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}{TEMPORARY}", uuid::Uuid::now_v7()));
+        Self(path.with_file_name(name))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After the rename there is nothing left under this name.
+        drop(fs::remove_file(&self.0));
+    }
+}

@@ -1,0 +1,223 @@
+//! What one repository has: its blobs, manifests and tags, each by a link.
+//!
+//! The order is: data first, then the link that makes it visible, then the tag that names it. A
+//! crash in between leaves something unreachable, never something that is missing.
+
+use std::fmt;
+
+use crate::oci::manifest::{MAX_SIZE, media_type_of};
+use crate::oci::{Digest, MediaType, RepositoryName, Tag};
+
+use super::{Blob, Staged, Store, StoreError, file, link, publish};
+
+/// Whose content a repository holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// What somebody pushed.
+    Local,
+    /// What was filled from an upstream.
+    Mirror,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Mirror => "mirror",
+        })
+    }
+}
+
+/// A repository of the tree. Cheap to clone; it exists as soon as something is put into it.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub(super) store: Store,
+    pub(super) name: RepositoryName,
+    kind: Kind,
+}
+
+/// A manifest as it is stored: byte for byte what was pushed or mirrored.
+#[derive(Clone, Debug)]
+pub struct StoredManifest {
+    /// The name it was asked for by.
+    pub digest: Digest,
+    /// What it is served as.
+    pub media_type: MediaType,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Repository {
+    pub(super) fn new(store: Store, name: RepositoryName, kind: Kind) -> Self {
+        Self { store, name, kind }
+    }
+
+    /// The name of its directory.
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    /// Local or mirror.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Opens a blob that this repository links.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+        match link::read(&self.store.layout().layer_link(&self.name, digest))? {
+            // Distribution links a sha512 to the sha256 it stores under: the link decides.
+            Some(target) => self.store.open_blob(&target),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the data of a blob is stored under its own name, and not only under another hash.
+    pub fn has_data(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.store.has_data(digest)
+    }
+
+    /// Whether this repository has a manifest, without reading it.
+    pub fn has_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        match link::read(&self.store.layout().revision_link(&self.name, digest))? {
+            Some(target) => self.store.has_data(&target),
+            None => Ok(false),
+        }
+    }
+
+    /// Reads a manifest that this repository links.
+    ///
+    /// The bytes are checked: a manifest is small, and clients that pull by tag trust it blindly.
+    pub fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, StoreError> {
+        let layout = self.store.layout();
+        let Some(target) = link::read(&layout.revision_link(&self.name, digest))? else {
+            return Ok(None);
+        };
+        let Some(bytes) = file::read(&layout.blob_data(&target), MAX_SIZE)? else {
+            return Ok(None);
+        };
+        if !target.matches(&bytes) {
+            tracing::error!(repository = %self.name, %digest, "the stored manifest is damaged");
+            return Err(StoreError::Damaged(target));
+        }
+        let stored_type = file::read(&layout.revision_media_type(&self.name, digest), 1024)?;
+        let stored_type = stored_type.and_then(|text| str::from_utf8(&text).ok()?.parse().ok());
+        match media_type_of(&bytes, stored_type.as_ref()) {
+            Ok(media_type) => Ok(Some(StoredManifest {
+                digest: digest.clone(),
+                media_type,
+                bytes,
+            })),
+            Err(error) => {
+                tracing::warn!(repository = %self.name, %digest, %error, "linked as a manifest, but is none");
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a tag names.
+    pub fn tag(&self, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+        link::read(&self.store.layout().tag_link(&self.name, tag))
+    }
+
+    /// All tags that name something, in byte order; `None` where the repository is unknown.
+    pub fn tags(&self) -> Result<Option<Vec<Tag>>, StoreError> {
+        let layout = self.store.layout();
+        if !layout.manifests(&self.name).is_dir() {
+            return Ok(None);
+        }
+        let mut tags = Vec::new();
+        for name in file::names_in(&layout.tags(&self.name))? {
+            let Ok(tag) = name.parse::<Tag>() else {
+                continue;
+            };
+            if self.tag(&tag)?.is_some() {
+                tags.push(tag);
+            }
+        }
+        Ok(Some(tags))
+    }
+
+    /// Makes a received and verified blob this repository's.
+    pub fn commit_blob(&self, staged: &Staged, digest: &Digest) -> Result<(), StoreError> {
+        self.claim()?;
+        self.store.commit(staged, digest)?;
+        self.link_blob(digest)
+    }
+
+    /// Makes a blob whose data is already stored this repository's too. The caller has made sure
+    /// that whoever asks may have it.
+    pub fn link_blob(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.claim()?;
+        link::write(&self.store.layout().layer_link(&self.name, digest), digest)
+    }
+
+    /// Stores a manifest under its digest. `bytes` have been verified against it.
+    pub fn put_manifest(
+        &self,
+        digest: &Digest,
+        media_type: &MediaType,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.claim()?;
+        let layout = self.store.layout();
+        self.store.put_data(digest, bytes)?;
+        // Only what the bytes do not say themselves is written beside them.
+        if media_type_of(bytes, None).ok().as_ref() != Some(media_type) {
+            let path = layout.revision_media_type(&self.name, digest);
+            publish::write_file(&path, media_type.as_str().as_bytes())?;
+        }
+        link::write(&layout.revision_link(&self.name, digest), digest)
+    }
+
+    /// Points a tag at a manifest that is already stored. The last writer wins, whole.
+    pub fn put_tag(&self, tag: &Tag, digest: &Digest) -> Result<(), StoreError> {
+        self.claim()?;
+        let layout = self.store.layout();
+        link::write(&layout.tag_history(&self.name, tag, digest), digest)?;
+        link::write(&layout.tag_link(&self.name, tag), digest)
+    }
+
+    /// Removes a tag; the manifest stays. Says whether there was one.
+    pub fn delete_tag(&self, tag: &Tag) -> Result<bool, StoreError> {
+        if self.tag(tag)?.is_none() {
+            return Ok(false);
+        }
+        publish::remove_tree(&self.store.layout().tag(&self.name, tag))
+    }
+
+    /// Removes a manifest and every tag that names it. Says whether there was one.
+    pub fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        for tag in self.tags()?.unwrap_or_default() {
+            // Read again just before: a tag that has moved on meanwhile stays.
+            if self.tag(&tag)?.as_ref() == Some(digest) {
+                publish::remove_tree(&self.store.layout().tag(&self.name, &tag))?;
+            }
+        }
+        let layout = self.store.layout();
+        publish::remove_file(&layout.revision_media_type(&self.name, digest))?;
+        publish::remove_file(&layout.revision_link(&self.name, digest))
+    }
+
+    /// Removes a blob from this repository; others that link it keep it. Says whether it had it.
+    pub fn delete_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.store.layout().layer_link(&self.name, digest);
+        let linked = link::read(&path)?.is_some();
+        Ok(publish::remove_file(&path)? && linked)
+    }
+
+    /// Makes sure that what is about to be linked is of this repository's kind.
+    ///
+    /// The marker of a mirror is durable before its first link, so that no crash turns mirrored
+    /// content into local content or the reverse.
+    pub(super) fn claim(&self) -> Result<(), StoreError> {
+        match (self.kind, self.store.kind_of(&self.name)) {
+            (Kind::Local, None | Some(Kind::Local)) | (Kind::Mirror, Some(Kind::Mirror)) => Ok(()),
+            (Kind::Mirror, None) => {
+                publish::create_dir_all(&self.store.layout().mirror_marker(&self.name))
+            }
+            (Kind::Local, Some(Kind::Mirror)) | (Kind::Mirror, Some(Kind::Local)) => {
+                Err(StoreError::WrongKind(self.name.clone(), self.kind))
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A file that is being received: hashed while it grows.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::oci::{Algorithm, Digest, Hasher};
+
+use super::blob::read_at;
+use super::{Blob, Context as _, StoreError, publish};
+
+/// The bytes received so far, on disk, and their hash up to here.
+///
+/// Dropping it leaves the file: it may be continued later. [`Staged::discard`] removes it.
+#[derive(Debug)]
+pub struct Staged {
+    path: PathBuf,
+    file: Arc<File>,
+    hasher: Hasher,
+    written: u64,
+}
+
+impl Staged {
+    /// Opens `path`, made if it is not there, and hashes what it already holds.
+    pub(super) fn resume(path: PathBuf, algorithm: Algorithm) -> Result<Self, StoreError> {
+        let file = publish::open_staged(&path)?;
+        let mut staged = Self {
+            path,
+            file: Arc::new(file),
+            hasher: Hasher::new(algorithm),
+            written: 0,
+        };
+        staged.rehash(algorithm)?;
+        Ok(staged)
+    }
+
+    /// Opens `path` whose first `written` bytes are already in `hasher`; bytes beyond are cut off.
+    pub(super) fn reopen(
+        path: PathBuf,
+        hasher: Hasher,
+        written: u64,
+    ) -> Result<Self, StoreError> {
+        let file = publish::open_staged(&path)?;
+        let length = file.metadata().context("look at", &path)?.len();
+        if length < written {
+            drop(file);
+            return Self::resume(path, hasher.algorithm());
+        }
+        if length > written {
+            file.set_len(written).context("cut", &path)?;
+        }
+        Ok(Self {
+            path,
+            file: Arc::new(file),
+            hasher,
+            written,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many bytes there are.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The file's growing content, for readers that keep their own offsets. `size` is what it
+    /// will have in the end.
+    pub fn reader(&self, size: u64) -> Blob {
+        Blob::new(Arc::clone(&self.file), size)
+    }
+
+    /// Adds bytes at the end.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        (&*self.file).write_all(bytes).context("write", &self.path)?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the bytes are those that `digest` names. Reads them again if they were hashed with
+    /// another algorithm so far.
+    pub fn matches(&mut self, digest: &Digest) -> Result<bool, StoreError> {
+        if self.hasher.algorithm() != digest.algorithm() {
+            self.rehash(digest.algorithm())?;
+        }
+        Ok(self.hasher.clone().finish() == *digest)
+    }
+
+    /// The state of the hash, from which [`Staged::reopen`] goes on.
+    pub(super) fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// Starts over with an empty file.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        self.file.set_len(0).context("cut", &self.path)?;
+        self.hasher = Hasher::new(self.hasher.algorithm());
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Makes the bytes durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync_all().context("sync", &self.path)
+    }
+
+    /// Removes the file. The directory goes too where nothing else is in it.
+    pub fn discard(self) -> Result<(), StoreError> {
+        publish::remove_file(&self.path)?;
+        if let Some(parent) = self.path.parent() {
+            publish::remove_if_empty(parent);
+        }
+        Ok(())
+    }
+
+    fn rehash(&mut self, algorithm: Algorithm) -> Result<(), StoreError> {
+        let mut hasher = Hasher::new(algorithm);
+        let mut offset = 0;
+        loop {
+            let bytes = read_at(&self.file, offset, 1 << 20).context("read", &self.path)?;
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(&bytes);
+            offset += bytes.len() as u64;
+        }
+        self.hasher = hasher;
+        self.written = offset;
+        Ok(())
+    }
+}
