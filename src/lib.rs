@@ -1,6 +1,32 @@
-//! larder: a pull-through mirror of Docker Hub and other registries, and a registry that keeps
-//! what is pushed.
+//! larder: a pull-through mirror of Docker Hub and other registries that fills itself as people
+//! pull, and a registry that keeps what people push.
+//!
+//! # Reading order
+//!
+//! Five files tell what the product does:
+//!
+//! 1. [`oci::route`]: what a path asks for
+//! 2. [`http`]'s `handler`: from a request to its answer
+//! 3. [`registry::pull`]: from the disk, or from the upstream
+//! 4. [`registry::fill`]: one download for all who wait
+//! 5. [`store`]'s `link`: what makes content a repository's
+//!
+//! # The house
+//!
+//! ```text
+//! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
+//!                           └──────▶ upstream ──▶ oci
+//!          └───▶ config, which is plain data
+//! ```
+//!
+//! Arrows point one way, and a test holds them. `oci` is pure; `store` is synchronous and knows
+//! nothing of HTTP; `store` and `upstream` never see each other; statuses and headers exist in
+//! `http` only (and their counterparts in `upstream`); nobody but `cli` is handed the whole
+//! configuration.
+
+pub mod cli;
 pub mod config;
+pub mod http;
 pub mod oci;
 pub mod registry;
 pub mod store;

@@ -21,3 +21,8 @@ impl Upstream {
   pub async fn get_blob(&self, name: &RepositoryName, digest: &Digest, from: u64) -> Result<BlobStream, UpstreamError>{ unimplemented!() }
   pub async fn list_tags(&self, name: &RepositoryName) -> Result<Vec<Tag>, UpstreamError>{ unimplemented!() }
 }
+#[derive(Clone, Debug)]
+pub struct Credentials { pub username: String, pub password: String }
+#[derive(Clone, Debug)]
+pub struct Settings { pub name: String, pub url: url::Url, pub credentials: Option<Credentials>, pub ca: Option<std::path::PathBuf>, pub token_hosts: Vec<String> }
+impl Upstream { pub fn new(s: Settings) -> Result<Self, String> { Ok(Upstream) } }

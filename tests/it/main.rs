@@ -1,1 +1,13 @@
-fn main(){}
+//! The integration tests: the real binary, real clients, a real disk, and a hub with faults.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and make and break files as they like"
+)]
+
+mod configuration;
+mod hub_itself;
+mod programs_themselves;
+mod support;

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -107,6 +107,27 @@ impl Daemon {
         self.home.path()
     }
 
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal, if it is still there.
+    pub(super) fn signal(&mut self, signal: Signal) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            kill_process(Pid::from_child(&self.child), signal).expect("our own child");
+        }
+    }
+
+    /// Waits until it has ended by itself or by a signal; a panic with its log after `limit`.
+    pub(super) async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let mut log = self.log.clone();
+        // Its end of the pipe closes with the process, so nothing needs to be asked repeatedly.
+        let ended = timeout(limit, log.wait_for(|log| log.ended)).await.is_ok();
+        assert!(ended, "{} has not ended after {limit:?}\n{}", self.name, self.log());
+        self.child.wait().expect("our own child")
+    }
+
     /// Everything it wrote so far.
     pub(super) fn written(&self) -> String {
         self.log.borrow().text.clone()
@@ -125,7 +146,10 @@ impl Daemon {
             .take()
             .map(|mut input| input.write_all(b"\n"));
         _ = self.watchdog.wait();
-        // As the child has not been waited for yet, its number cannot belong to another process.
+        // Once it has been waited for, its number may belong to another process.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let asked = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {

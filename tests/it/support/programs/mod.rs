@@ -12,6 +12,7 @@ mod containerd;
 mod daemon;
 mod distribution;
 mod dockerd;
+mod larder;
 mod skopeo;
 
 use std::env;
@@ -28,6 +29,7 @@ pub(crate) use self::buildah::Buildah;
 pub(crate) use self::containerd::Containerd;
 pub(crate) use self::distribution::{Distribution, DistributionOptions, TokenAuth};
 pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
+pub(crate) use self::larder::{Answer, Larder, Options};
 pub(crate) use self::skopeo::Skopeo;
 
 /// Longer than the 75 seconds for which dockerd repeats a blob that is answered with a 5xx.

@@ -1,0 +1,95 @@
+//! The command line: one file per command.
+
+mod config;
+mod serve;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A mirror of Docker Hub and other registries that fills itself as people pull, and a registry
+/// that keeps what people push.
+#[derive(Debug, Parser)]
+#[command(
+    name = "larder",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  larder                          mirror Docker Hub on port 5000, keep the data in ./larder-data
+  larder serve config.yml         serve as config.yml says
+  larder config > config.yml      write the built-in configuration to start from
+
+Then, in /etc/docker/daemon.json:
+  { \"registry-mirrors\": [\"http://localhost:5000\"] }"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ConfigFile,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the registry and the mirror (what happens without a command)
+    Serve(ConfigFile),
+    /// Show the configuration in force: the built-in one, or a file with the environment applied
+    Config(ConfigFile),
+}
+
+#[derive(Clone, Debug, Args)]
+struct ConfigFile {
+    /// The configuration, in the format of Distribution's config.yml; without one, the built-in
+    /// configuration holds. REGISTRY_* variables override both
+    #[arg(value_name = "CONFIG")]
+    path: Option<PathBuf>,
+}
+
+/// Runs the command that the arguments ask for.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => serve::run(&cli.serve),
+        Some(Command::Serve(file)) => serve::run(&file),
+        Some(Command::Config(file)) => config::run(&file),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            say(&format!("larder: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a line for the person at the terminal. There is nobody to tell if that fails.
+fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+impl ConfigFile {
+    /// The file named on the command line, or by Distribution's variable.
+    fn path(&self) -> Option<PathBuf> {
+        let from_environment = || std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(Into::into);
+        self.path.clone().or_else(from_environment)
+    }
+
+    fn load(&self) -> Result<Config, String> {
+        let path = self.path();
+        let file = path.as_deref().map(read).transpose()?;
+        // Variables that are not text cannot be meant for us.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let file = path.as_deref().zip(file);
+        Config::load(file, environment).map_err(|error| format!("configuration error: {error}"))
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))
+}

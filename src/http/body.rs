@@ -1,0 +1,202 @@
+//! Bodies: what goes out, and what comes in.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use http::Method;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::registry::pull::BlobReader;
+use crate::registry::{Error, Outcome};
+
+/// How long a client may send nothing in the middle of a body.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How much of a refused request's body is read away before the connection is closed over it,
+/// and for how long.
+const DRAIN_BYTES: usize = 8 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// The body of an answer.
+pub(super) struct Body {
+    kind: Kind,
+    sent: u64,
+    record: Option<Record>,
+}
+
+/// What the log says of a request, when the last of its answer has gone or the client has.
+pub(super) struct Record {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) status: u16,
+    /// How the answer was made, for pulls.
+    pub(super) cache: Option<Outcome>,
+    pub(super) started: Instant,
+}
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Blob {
+        frames: Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>,
+        left: u64,
+    },
+}
+
+impl Body {
+    pub(super) fn empty() -> Self {
+        Self::of(Kind::Empty)
+    }
+
+    pub(super) fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::of(Kind::Full(bytes.into()))
+    }
+
+    /// A blob, or a part of one, of `length` bytes.
+    pub(super) fn blob(reader: BlobReader, length: u64) -> Self {
+        let frames = stream::try_unfold(reader, |mut reader| async move {
+            let next = reader.next().await?;
+            Ok(next.map(|bytes| (bytes, reader)))
+        });
+        Self::of(Kind::Blob {
+            frames: Box::pin(frames),
+            left: length,
+        })
+    }
+
+    fn of(kind: Kind) -> Self {
+        let (sent, record) = (0, None);
+        Self { kind, sent, record }
+    }
+
+    /// The same body, which will write the request's line in the log when it is done with.
+    pub(super) fn recorded(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+}
+
+impl Drop for Body {
+    /// Hyper drops a body once its announced length is out, or when the connection ends.
+    fn drop(&mut self) {
+        let Some(record) = self.record.take() else {
+            return;
+        };
+        let cut = matches!(&self.kind, Kind::Blob { left, .. } if *left > 0);
+        tracing::info!(
+            method = %record.method,
+            path = record.path,
+            status = record.status,
+            cache = record.cache.map_or("-", Outcome::as_str),
+            bytes = self.sent,
+            took = ?record.started.elapsed(),
+            "{}",
+            if cut { "answer cut short" } else { "answered" }
+        );
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let next = match &mut self.kind {
+            Kind::Empty => None,
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.kind = Kind::Empty;
+                Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
+            }
+            Kind::Blob { frames, left } => match frames.as_mut().poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(bytes))) => {
+                    *left = left.saturating_sub(bytes.len() as u64);
+                    Some(Ok(bytes))
+                }
+                // The connection is cut over this, so that nobody takes it for the end.
+                Poll::Ready(Some(Err(error))) => Some(Err(error)),
+                Poll::Ready(None) => None,
+            },
+        };
+        if let Some(Ok(bytes)) = &next {
+            self.sent += bytes.len() as u64;
+        }
+        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Blob { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match &self.kind {
+            Kind::Empty => 0,
+            Kind::Full(bytes) => bytes.len() as u64,
+            Kind::Blob { left, .. } => *left,
+        })
+    }
+}
+
+/// A request's body as a stream of bytes that ends in an error where the client stops short.
+pub(super) fn incoming(body: &mut Incoming) -> impl Stream<Item = Result<Bytes, Error>> + '_ {
+    stream::try_unfold(body, |body| async move {
+        loop {
+            let frame = tokio::time::timeout(IDLE, body.frame()).await;
+            match frame.map_err(|_| Error::BodyCutShort)? {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(Error::BodyCutShort),
+                Some(Ok(frame)) => {
+                    // Trailers say nothing that matters here.
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some((bytes, body)));
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// A whole request body of at most `limit` bytes; `None` where it is larger.
+pub(super) async fn collect(body: &mut Incoming, limit: usize) -> Result<Option<Bytes>, Error> {
+    let mut collected = Vec::new();
+    let mut pieces = std::pin::pin!(incoming(body));
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        if collected.len() + piece.len() > limit {
+            return Ok(None);
+        }
+        collected.extend_from_slice(&piece);
+    }
+    Ok(Some(collected.into()))
+}
+
+/// Reads away what a client is still sending of a request that has been refused.
+///
+/// Closing over unread bytes resets the connection, and the client may never see the answer.
+pub(super) async fn drain(mut body: Incoming) {
+    let reading = async {
+        let mut read = 0;
+        let mut pieces = std::pin::pin!(incoming(&mut body));
+        while let Some(Ok(piece)) = pieces.next().await {
+            read += piece.len();
+            if read > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    // Either way the answer is sent now.
+    let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}

@@ -1,0 +1,331 @@
+//! From what went wrong to what the client is told: one exhaustive match.
+//!
+//! A client's mistake names itself. What is ours or an upstream's names what to do and a request
+//! id by which the log can be searched, never a path or a cause.
+
+use std::time::Duration;
+
+use http::header::{LOCATION, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::oci::error::{ErrorEntry, error_body};
+use crate::oci::manifest::ManifestError;
+use crate::oci::route::RouteError;
+use crate::oci::{ErrorCode, Reference};
+use crate::registry::{Error, Missing};
+use crate::store::StoreError;
+use crate::upstream::UpstreamError;
+
+use super::answer::Answer;
+
+/// The longest that a client is told to wait. Podman sleeps for as long as it is told, four times
+/// over; what is told is when to ask us again, and we know by then.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a request is not done, as far as HTTP knows more than the registry.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The path is none.
+    Route(RouteError),
+    /// The method is none of the route's.
+    Method { allow: &'static str },
+    /// A header cannot be read.
+    Header { name: &'static str, code: ErrorCode, status: StatusCode },
+    /// The client takes no manifest of this type.
+    NotAcceptable { media_type: String },
+    /// The range cannot be had.
+    Range { size: u64 },
+    /// The precondition fails.
+    Precondition,
+    /// Referrers are not offered.
+    NoReferrers,
+    /// The registry says no.
+    Registry(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Registry(error)
+    }
+}
+
+struct Told {
+    status: StatusCode,
+    entries: Vec<ErrorEntry>,
+}
+
+impl Told {
+    fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+        let entries = vec![ErrorEntry::new(code, message)];
+        Self { status, entries }
+    }
+
+    fn about(mut self, detail: impl Into<serde_json::Value>) -> Self {
+        if let Some(entry) = self.entries.first_mut() {
+            entry.detail = detail.into();
+        }
+        self
+    }
+}
+
+impl Refusal {
+    /// The answer, and its line in the log where it is not the client's doing.
+    pub(super) fn into_answer(self, method: &Method, path: &str) -> Answer {
+        let told = match &self {
+            Self::Registry(error) => registry_error(error),
+            Self::Route(error) => route_error(error),
+            Self::Method { .. } => Told::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                ErrorCode::Unsupported,
+                format!("{method} is not offered here"),
+            ),
+            Self::Header { name, code, status } => {
+                Told::new(*status, *code, format!("the header {name} cannot be read"))
+            }
+            Self::NotAcceptable { media_type } => Told::new(
+                StatusCode::NOT_FOUND,
+                ErrorCode::ManifestUnknown,
+                format!("the manifest is of type {media_type}, which the Accept header leaves out"),
+            ),
+            Self::Range { size } => Told::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                ErrorCode::RangeInvalid,
+                format!("there are {size} bytes: ask for a range among them"),
+            ),
+            Self::Precondition => Told::new(
+                StatusCode::PRECONDITION_FAILED,
+                ErrorCode::Unsupported,
+                "the content is another than If-Match names",
+            ),
+            Self::NoReferrers => Told::new(
+                StatusCode::NOT_FOUND,
+                ErrorCode::Unsupported,
+                "referrers are not listed here: use the referrers tag",
+            ),
+        };
+        let status = told.status;
+        let entries = self.with_request_id(told, method, path);
+        let mut answer = Answer::full(status, "application/json", error_body(&entries));
+        if let Self::Method { allow } = &self {
+            answer = answer.allow(allow);
+        }
+        if let Self::Range { size } = &self {
+            answer = answer.text(http::header::CONTENT_RANGE, &format!("bytes */{size}"));
+        }
+        if let Self::Route(RouteError::Moved(to)) = &self {
+            answer = answer.text(LOCATION, to);
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            answer = answer.header(RETRY_AFTER, HeaderValue::from(self.wait()));
+        }
+        answer
+    }
+
+    fn wait(&self) -> u64 {
+        let wait = match self {
+            Self::Registry(error) => error.retry_after().unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        wait.clamp(Duration::from_secs(1), LONGEST_WAIT).as_secs()
+    }
+
+    /// Failures that are not the client's get an id, in the answer and in the log.
+    fn with_request_id(&self, told: Told, method: &Method, path: &str) -> Vec<ErrorEntry> {
+        let cause = match self {
+            Self::Registry(error) if is_worth_logging(error) => error,
+            _ => return told.entries,
+        };
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let status = told.status.as_u16();
+        tracing::error!(%method, path, status, request = %id, error = %cause, "request failed");
+        let with_id = |mut entry: ErrorEntry| {
+            entry.message = format!("{} (request {id})", entry.message);
+            entry
+        };
+        told.entries.into_iter().map(with_id).collect()
+    }
+}
+
+fn is_worth_logging(error: &Error) -> bool {
+    matches!(error, Error::Upstream { .. } | Error::Store(_) | Error::Vanished)
+}
+
+fn route_error(error: &RouteError) -> Told {
+    let (status, code) = match error {
+        RouteError::NotFound => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
+        RouteError::Moved(_) => (StatusCode::MOVED_PERMANENTLY, ErrorCode::Unsupported),
+        RouteError::Name(_) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+        RouteError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+        RouteError::Tag(_) => (StatusCode::BAD_REQUEST, ErrorCode::TagInvalid),
+        RouteError::Pagination(_) => {
+            (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid)
+        }
+    };
+    Told::new(status, code, error.to_string())
+}
+
+fn registry_error(error: &Error) -> Told {
+    let bad = |code| Told::new(StatusCode::BAD_REQUEST, code, error.to_string());
+    match error {
+        Error::Unknown { name, what } => unknown(name.as_str(), what),
+        Error::Upstream {
+            upstream,
+            what,
+            error,
+        } => upstream_error(upstream, what, error),
+        Error::NotCached { .. } => Told::new(
+            StatusCode::NOT_FOUND,
+            ErrorCode::ManifestUnknown,
+            error.to_string(),
+        ),
+        Error::UnknownUpstream(_) => Told::new(
+            StatusCode::NOT_FOUND,
+            ErrorCode::NameUnknown,
+            error.to_string(),
+        ),
+        Error::Reserved { .. } => {
+            Told::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string())
+        }
+        Error::Unsupported(_) => Told::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            ErrorCode::Unsupported,
+            error.to_string(),
+        ),
+        Error::UploadUnknown => Told::new(
+            StatusCode::NOT_FOUND,
+            ErrorCode::BlobUploadUnknown,
+            error.to_string(),
+        ),
+        Error::UploadRange { .. } => Told::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            ErrorCode::RangeInvalid,
+            error.to_string(),
+        ),
+        Error::UploadSize => bad(ErrorCode::SizeInvalid),
+        Error::BodyCutShort => bad(ErrorCode::BlobUploadInvalid),
+        Error::DigestInvalid(_) => bad(ErrorCode::DigestInvalid),
+        Error::DigestMismatch(digest) => bad(ErrorCode::DigestInvalid).about(digest.as_str()),
+        Error::Manifest(ManifestError::TooLarge) => Told::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::ManifestInvalid,
+            error.to_string(),
+        ),
+        Error::Manifest(ManifestError::Digest { .. }) => bad(ErrorCode::DigestInvalid),
+        Error::Manifest(_) => bad(ErrorCode::ManifestInvalid),
+        Error::ManifestNeeds(missing) => Told {
+            status: StatusCode::BAD_REQUEST,
+            entries: missing
+                .iter()
+                .map(|digest| {
+                    let message = format!("push {digest} to this repository first");
+                    ErrorEntry::new(ErrorCode::ManifestBlobUnknown, message).about(digest.as_str())
+                })
+                .collect(),
+        },
+        Error::PageTooLarge(_) => bad(ErrorCode::PaginationNumberInvalid),
+        Error::Store(error) => store_error(error),
+        Error::Vanished => Told::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Unknown,
+            "the request was interrupted: try again",
+        ),
+    }
+}
+
+fn unknown(name: &str, what: &Missing) -> Told {
+    let not_found = |code, message| Told::new(StatusCode::NOT_FOUND, code, message);
+    match what {
+        Missing::Manifest(reference) => {
+            let message = match reference {
+                Reference::Tag(tag) => format!("{name} has no tag {tag}"),
+                Reference::Digest(digest) => format!("{name} has no manifest {digest}"),
+            };
+            not_found(ErrorCode::ManifestUnknown, message).about(reference.to_string())
+        }
+        Missing::Blob(digest) => {
+            let message = format!("{name} has no blob {digest}");
+            not_found(ErrorCode::BlobUnknown, message).about(digest.as_str())
+        }
+        Missing::Tags => {
+            let detail = serde_json::json!({ "name": name });
+            let message = format!("there is no repository {name}");
+            not_found(ErrorCode::NameUnknown, message).about(detail)
+        }
+    }
+}
+
+/// What an upstream would not give.
+///
+/// For a blob that cannot be fetched now, dockerd goes to its next registry at once on a 404,
+/// but retries a 5xx for 75 seconds. An upstream that sends what it should not is a 502 for both:
+/// there, haste would hide the damage.
+fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told {
+    let (status, message) = match error {
+        UpstreamError::RateLimited { .. } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("upstream {upstream} limits our requests: wait, or set its username and password in config.yml"),
+        ),
+        UpstreamError::Timeout { .. } => (
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("upstream {upstream} does not answer: try again"),
+        ),
+        UpstreamError::Unreachable { .. } => (
+            StatusCode::BAD_GATEWAY,
+            format!("upstream {upstream} cannot be reached: check its url in config.yml and the network"),
+        ),
+        UpstreamError::CredentialsRefused => (
+            StatusCode::BAD_GATEWAY,
+            format!("upstream {upstream} refused: check its username and password in config.yml"),
+        ),
+        UpstreamError::Failed { .. } => (
+            StatusCode::BAD_GATEWAY,
+            format!("upstream {upstream} failed: try again"),
+        ),
+        UpstreamError::Misbehaved { .. } => (
+            StatusCode::BAD_GATEWAY,
+            format!("upstream {upstream} sent something else than was asked for"),
+        ),
+        UpstreamError::NotFound | UpstreamError::Denied => return unknown(upstream, what),
+    };
+    let misbehaved = matches!(error, UpstreamError::Misbehaved { .. });
+    match what {
+        Missing::Blob(digest) if status.is_server_error() && !misbehaved => {
+            Told::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message).about(digest.as_str())
+        }
+        _ if status == StatusCode::TOO_MANY_REQUESTS => {
+            Told::new(status, ErrorCode::TooManyRequests, message)
+        }
+        _ => Told::new(status, ErrorCode::Unavailable, message),
+    }
+}
+
+fn store_error(error: &StoreError) -> Told {
+    match error {
+        StoreError::Full(_) => Told::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            ErrorCode::Unavailable,
+            "the registry's disk is full: nothing was stored",
+        ),
+        StoreError::ReadOnly(_) => Told::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Unavailable,
+            "the registry's disk is read-only: nothing was stored",
+        ),
+        StoreError::Damaged(digest) => Told::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Unknown,
+            "the stored content is damaged: push it again",
+        )
+        .about(digest.as_str()),
+        StoreError::WrongKind(name, _) => Told::new(
+            StatusCode::FORBIDDEN,
+            ErrorCode::Denied,
+            format!("{name} holds content of another kind: use another name"),
+        ),
+        StoreError::Io(_) => Told::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Unknown,
+            "the registry's disk failed: see its log",
+        ),
+    }
+}

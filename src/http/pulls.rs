@@ -1,0 +1,150 @@
+//! Answers to pulls and listings.
+
+use http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::oci::accept::{Accept, Offer};
+use crate::oci::manifest::linux_amd64_child;
+use crate::oci::range::{self, Requested};
+use crate::oci::{Digest, Page, Reference, Target};
+use crate::registry::pull::{BlobAnswer, ManifestAnswer, Want};
+use crate::registry::{Outcome, Resolved};
+
+use super::answer::{Answer, etag};
+use super::body::Body;
+use super::conditions;
+use super::error::Refusal;
+use super::handler::{Asked, Handler};
+
+impl Handler {
+    pub(super) async fn catalog(&self, asked: &Asked<'_>, page: &Page) -> Result<Answer, Refusal> {
+        let listed = self.registry.catalog(page).await?;
+        let json = serde_json::json!({});
+        let answer = Answer::page(asked.path, json, "repositories", &listed);
+        Ok(answer.cache(Outcome::Hit))
+    }
+
+    pub(super) async fn tags(
+        &self,
+        asked: &Asked<'_>,
+        target: &Target,
+        page: &Page,
+    ) -> Result<Answer, Refusal> {
+        let resolved = self.registry.names().for_pull(target)?;
+        let (listed, outcome) = self.registry.tags(&resolved.place, page).await?;
+        let json = serde_json::json!({ "name": target.name.as_str() });
+        let answer = Answer::page(asked.path, json, "tags", &listed);
+        Ok(answer.cache(outcome).namespace(resolved.namespace.as_deref()))
+    }
+
+    pub(super) async fn get_manifest(
+        &self,
+        asked: &Asked<'_>,
+        target: &Target,
+        reference: &Reference,
+        want: Want,
+    ) -> Result<Answer, Refusal> {
+        let resolved = self.registry.names().for_pull(target)?;
+        let (manifest, outcome) = self.registry.manifest(&resolved.place, reference, want).await?;
+        let accept = Accept::of(header_lines(&asked.parts.headers, &header::ACCEPT));
+        let by_tag = matches!(reference, Reference::Tag(_));
+        let (manifest, outcome) = match accept.offer(&manifest.media_type, by_tag) {
+            Offer::Stored => (manifest, outcome),
+            Offer::NotAcceptable => {
+                let media_type = manifest.media_type.to_string();
+                return Err(Refusal::NotAcceptable { media_type });
+            }
+            Offer::LinuxAmd64 => self.linux_amd64(&resolved, &manifest, want).await?,
+        };
+        let headers = &asked.parts.headers;
+        let answer = if conditions::is_known(headers, &etag(&manifest.digest)) {
+            Answer::empty(StatusCode::NOT_MODIFIED)
+        } else {
+            let body = match (want, &manifest.bytes) {
+                (Want::Content, Some(stored)) => Body::full(stored.bytes.clone()),
+                _ => Body::empty(),
+            };
+            Answer::empty(StatusCode::OK)
+                .length(manifest.size)
+                .text(CONTENT_TYPE, manifest.media_type.as_str())
+                .body(body)
+        };
+        let answer = answer.digest(&manifest.digest).etag(&manifest.digest).cache(outcome);
+        Ok(answer.namespace(resolved.namespace.as_deref()))
+    }
+
+    /// The image that an old client is given of a list it would not understand.
+    async fn linux_amd64(
+        &self,
+        resolved: &Resolved,
+        list: &ManifestAnswer,
+        want: Want,
+    ) -> Result<(ManifestAnswer, Outcome), Refusal> {
+        let by_digest = Reference::Digest(list.digest.clone());
+        let (list, _) = self
+            .registry
+            .manifest(&resolved.place, &by_digest, Want::Content)
+            .await?;
+        let child = list.bytes.and_then(|stored| linux_amd64_child(&stored.bytes));
+        let Some(child) = child else {
+            let media_type = list.media_type.to_string();
+            return Err(Refusal::NotAcceptable { media_type });
+        };
+        let child = Reference::Digest(child);
+        Ok(self.registry.manifest(&resolved.place, &child, want).await?)
+    }
+
+    pub(super) async fn get_blob(
+        &self,
+        asked: &Asked<'_>,
+        target: &Target,
+        digest: &Digest,
+        want: Want,
+    ) -> Result<Answer, Refusal> {
+        let resolved = self.registry.names().for_pull(target)?;
+        let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
+        let (headers, etag) = (&asked.parts.headers, etag(digest));
+        if conditions::is_other(headers, &etag) {
+            return Err(Refusal::Precondition);
+        }
+        let answer = if conditions::is_known(headers, &etag) {
+            Answer::empty(StatusCode::NOT_MODIFIED)
+        } else {
+            let range = conditions::range(headers, &etag);
+            blob_answer(blob, want, range)?
+        };
+        let answer = answer.digest(digest).etag(digest).immutable().cache(outcome);
+        Ok(answer.namespace(resolved.namespace.as_deref()))
+    }
+}
+
+fn blob_answer(blob: BlobAnswer, want: Want, range: Option<&str>) -> Result<Answer, Refusal> {
+    let size = blob.size;
+    let (status, start, length) = match (want, range::requested(range, size)) {
+        (Want::Content, Requested::Unsatisfiable) => return Err(Refusal::Range { size }),
+        (Want::Content, Requested::Part(part)) => {
+            (StatusCode::PARTIAL_CONTENT, part.start, part.len())
+        }
+        // RFC 9110 §14.2: only a GET has ranges.
+        (Want::Description, _) | (_, Requested::Whole) => (StatusCode::OK, 0, size),
+    };
+    let octets = HeaderValue::from_static("application/octet-stream");
+    let mut answer = Answer::empty(status).length(length).header(CONTENT_TYPE, octets);
+    if status == StatusCode::PARTIAL_CONTENT {
+        let end = start + length - 1;
+        answer = answer.text(CONTENT_RANGE, &format!("bytes {start}-{end}/{size}"));
+    }
+    Ok(match (want, blob.content) {
+        (Want::Content, Some(content)) => {
+            answer.body(Body::blob(content.read(start, start + length), length))
+        }
+        _ => answer,
+    })
+}
+
+fn header_lines<'a>(
+    headers: &'a HeaderMap,
+    name: &header::HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+}

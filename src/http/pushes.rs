@@ -1,0 +1,232 @@
+//! Answers to pushes and deletes.
+
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::{HeaderMap, Method, StatusCode};
+use hyper::body::Incoming;
+
+use crate::oci::manifest::{MAX_SIZE, ManifestError};
+use crate::oci::range::upload_chunk;
+use crate::oci::route::{NewUpload, UploadStep};
+use crate::oci::{Digest, ErrorCode, MediaType, Reference, Target};
+use crate::registry::Error;
+use crate::registry::push::Chunk;
+use crate::store::{Repository, UploadId};
+
+use super::answer::{Answer, SUBJECT, UPLOAD_UUID};
+use super::body;
+use super::error::Refusal;
+use super::handler::{Asked, Handler};
+
+impl Handler {
+    pub(super) async fn put_manifest(
+        &self,
+        asked: &Asked<'_>,
+        target: &Target,
+        reference: &Reference,
+        body: &mut Incoming,
+    ) -> Result<Answer, Refusal> {
+        let repository = self.registry.names().for_push(target)?;
+        let headers = &asked.parts.headers;
+        let too_large = || Refusal::Registry(ManifestError::TooLarge.into());
+        if length(headers).is_some_and(|length| length > MAX_SIZE as u64) {
+            return Err(too_large());
+        }
+        let bytes = body::collect(body, MAX_SIZE).await?.ok_or_else(too_large)?;
+        let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type: Option<MediaType> = media_type.and_then(|text| text.parse().ok());
+        let pushed = self
+            .registry
+            .put_manifest(&repository, reference, media_type.as_ref(), bytes)
+            .await?;
+        let path = format!("/v2/{}/manifests/{}", repository.name(), pushed.digest);
+        let answer = Answer::empty(StatusCode::CREATED)
+            .location(&self.url(&path))
+            .digest(&pushed.digest);
+        Ok(match pushed.subject {
+            Some(subject) => answer.text(SUBJECT, subject.as_str()),
+            None => answer,
+        })
+    }
+
+    pub(super) async fn delete_manifest(
+        &self,
+        target: &Target,
+        reference: &Reference,
+    ) -> Result<Answer, Refusal> {
+        let repository = self.registry.names().for_push(target)?;
+        self.registry.delete_manifest(&repository, reference).await?;
+        Ok(Answer::empty(StatusCode::ACCEPTED))
+    }
+
+    pub(super) async fn delete_blob(
+        &self,
+        target: &Target,
+        digest: &Digest,
+    ) -> Result<Answer, Refusal> {
+        let repository = self.registry.names().for_push(target)?;
+        self.registry.delete_blob(&repository, digest).await?;
+        Ok(Answer::empty(StatusCode::ACCEPTED))
+    }
+
+    /// `POST …/uploads/`: a mount, a whole blob in one request, or the start of a session.
+    pub(super) async fn start_upload(
+        &self,
+        target: &Target,
+        new: &NewUpload,
+        body: &mut Incoming,
+    ) -> Result<Answer, Refusal> {
+        let repository = self.registry.names().for_push(target)?;
+        if let (Some(digest), Some(from)) = (&new.mount, &new.from) {
+            let from = Target {
+                name: from.clone(),
+                prefix: None,
+                host: None,
+                ns: None,
+            };
+            // A source that cannot be resolved is one that has nothing to mount.
+            if let Ok(from) = self.registry.names().for_pull(&from)
+                && self.registry.mount(&repository, &from.place, digest).await?
+            {
+                return Ok(self.stored(&repository, digest));
+            }
+        }
+        let digest = new.digest.as_deref().map(parse_digest).transpose()?;
+        let id = self.registry.start_upload(&repository).await?;
+        let Some(digest) = digest else {
+            return Ok(self.session(StatusCode::ACCEPTED, &repository, &id, 0));
+        };
+        let (chunk, bytes) = (Chunk::default(), body::incoming(body));
+        let finished = self.registry.finish_upload(&repository, &id, chunk, bytes, &digest).await;
+        if finished.is_err() {
+            // Nobody was told of the session, so nobody can go on with it.
+            drop(self.registry.cancel_upload(&repository, &id).await);
+        }
+        finished?;
+        Ok(self.stored(&repository, &digest))
+    }
+
+    /// Everything that is done with a session that exists.
+    pub(super) async fn upload(
+        &self,
+        asked: &Asked<'_>,
+        target: &Target,
+        step: &UploadStep,
+        body: &mut Incoming,
+        allow: &'static str,
+    ) -> Result<Answer, Refusal> {
+        let repository = self.registry.names().for_push(target)?;
+        let id: UploadId = step.id.parse().map_err(|()| Error::UploadUnknown)?;
+        let done = match asked.parts.method {
+            Method::GET | Method::HEAD => {
+                let size = self.registry.upload_size(&repository, &id).await?;
+                Ok(self.session(StatusCode::NO_CONTENT, &repository, &id, size))
+            }
+            Method::PATCH => self.append(asked, &repository, &id, step, body).await,
+            Method::PUT => self.finish(asked, &repository, &id, step, body).await,
+            Method::DELETE => {
+                self.registry.cancel_upload(&repository, &id).await?;
+                let answer = Answer::empty(StatusCode::NO_CONTENT);
+                Ok(answer.text(UPLOAD_UUID, id.as_str()))
+            }
+            _ => Err(Refusal::Method { allow }),
+        };
+        match done {
+            // Where the upload stands goes with the refusal, so that the client can go on.
+            Err(Refusal::Registry(Error::UploadRange { received })) => {
+                let refusal = Refusal::Registry(Error::UploadRange { received });
+                let answer = refusal.into_answer(&asked.parts.method, asked.path);
+                Ok(self.place_in_session(answer, &repository, &id, received))
+            }
+            done => done,
+        }
+    }
+
+    async fn append(
+        &self,
+        asked: &Asked<'_>,
+        repository: &Repository,
+        id: &UploadId,
+        step: &UploadStep,
+        body: &mut Incoming,
+    ) -> Result<Answer, Refusal> {
+        let chunk = chunk(&asked.parts.headers, step)?;
+        let bytes = body::incoming(body);
+        let received = self.registry.receive(repository, id, chunk, bytes).await?;
+        Ok(self.session(StatusCode::ACCEPTED, repository, id, received))
+    }
+
+    async fn finish(
+        &self,
+        asked: &Asked<'_>,
+        repository: &Repository,
+        id: &UploadId,
+        step: &UploadStep,
+        body: &mut Incoming,
+    ) -> Result<Answer, Refusal> {
+        let digest = parse_digest(step.digest.as_deref().unwrap_or_default())?;
+        let chunk = chunk(&asked.parts.headers, step)?;
+        let bytes = body::incoming(body);
+        self.registry.finish_upload(repository, id, chunk, bytes, &digest).await?;
+        Ok(self.stored(repository, &digest))
+    }
+
+    /// The answer to everything that ends in a blob that is stored.
+    fn stored(&self, repository: &Repository, digest: &Digest) -> Answer {
+        let path = format!("/v2/{}/blobs/{digest}", repository.name());
+        Answer::empty(StatusCode::CREATED)
+            .location(&self.url(&path))
+            .digest(digest)
+    }
+
+    /// The answer to everything that leaves a session open.
+    fn session(
+        &self,
+        status: StatusCode,
+        repository: &Repository,
+        id: &UploadId,
+        received: u64,
+    ) -> Answer {
+        self.place_in_session(Answer::empty(status), repository, id, received)
+    }
+
+    fn place_in_session(
+        &self,
+        answer: Answer,
+        repository: &Repository,
+        id: &UploadId,
+        received: u64,
+    ) -> Answer {
+        let path = format!("/v2/{}/blobs/uploads/{id}?_state={received}", repository.name());
+        // Nothing and one byte look the same here; docker reads it with "%d-%d" and insists.
+        let last = received.saturating_sub(1);
+        answer
+            .location(&self.url(&path))
+            .text(RANGE, &format!("0-{last}"))
+            .text(UPLOAD_UUID, id.as_str())
+    }
+}
+
+fn parse_digest(text: &str) -> Result<Digest, Refusal> {
+    let shortened = || text.chars().take(200).collect();
+    let parsed = text.parse();
+    parsed.map_err(|_| Refusal::Registry(Error::DigestInvalid(shortened())))
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn chunk(headers: &HeaderMap, step: &UploadStep) -> Result<Chunk, Refusal> {
+    let range = headers.get(CONTENT_RANGE);
+    let range = range.map(|value| value.to_str().ok().and_then(upload_chunk).ok_or(()));
+    let range = range.transpose().map_err(|()| Refusal::Header {
+        name: "Content-Range",
+        code: ErrorCode::RangeInvalid,
+        status: StatusCode::RANGE_NOT_SATISFIABLE,
+    })?;
+    Ok(Chunk {
+        range,
+        length: length(headers),
+        offset: step.offset,
+    })
+}

@@ -1,0 +1,342 @@
+//! The real larder, on a port of its own, with a data directory that outlives its processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::super::hub::Hub;
+use super::super::tree;
+use super::daemon::Daemon;
+use super::{command, new_home, write};
+
+/// Stopping may take as long as the answers under way; tests have none that take this long.
+const STOP_LIMIT: Duration = Duration::from_secs(45);
+
+/// How to start larder.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    config: Value,
+    root: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+/// A running larder, and its data directory.
+pub(crate) struct Larder {
+    daemon: Daemon,
+    config: Value,
+    environment: Vec<(String, String)>,
+    address: String,
+    root: PathBuf,
+    client: reqwest::Client,
+    _home: TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The status.
+    pub(crate) status: u16,
+    /// The headers.
+    pub(crate) headers: reqwest::header::HeaderMap,
+    /// The body, as far as it came.
+    pub(crate) body: Vec<u8>,
+    /// Whether the body came to its announced end.
+    pub(crate) complete: bool,
+}
+
+impl Answer {
+    /// A header's value, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    /// How the answer was made.
+    pub(crate) fn cache(&self) -> &str {
+        self.header("x-cache")
+    }
+
+    /// The body as JSON; a panic with the body if it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The first error code of an error body.
+    pub(crate) fn code(&self) -> String {
+        self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Options {
+    /// A plain registry that allows deleting.
+    pub(crate) fn registry() -> Self {
+        Self {
+            config: json!({
+                "version": 0.1,
+                "storage": { "delete": { "enabled": true } },
+                "http": { "addr": "127.0.0.1:0" },
+            }),
+            root: None,
+            environment: Vec::new(),
+        }
+    }
+
+    /// The same, mirroring the hub as docker.io.
+    pub(crate) fn mirror_of(hub: &Hub) -> Self {
+        Self::registry().upstream("docker.io", hub)
+    }
+
+    /// With one more upstream: a hub, under that name.
+    pub(crate) fn upstream(self, name: &str, hub: &Hub) -> Self {
+        let settings = json!({ "url": hub.url(), "tokenhosts": [hub.token_host()] });
+        self.set(&["upstreams", name], settings)
+    }
+
+    /// With a username and password for an upstream.
+    pub(crate) fn login(self, upstream: &str, username: &str, password: &str) -> Self {
+        self.set(&["upstreams", upstream, "username"], json!(username))
+            .set(&["upstreams", upstream, "password"], json!(password))
+    }
+
+    /// With a key of config.yml set.
+    pub(crate) fn set(mut self, path: &[&str], value: Value) -> Self {
+        let mut place = &mut self.config;
+        for key in path {
+            place = &mut place[*key];
+        }
+        *place = value;
+        self
+    }
+
+    /// With tags that are asked for again each time.
+    pub(crate) fn never_fresh(self) -> Self {
+        self.set(&["cache", "freshfor"], json!("0s"))
+    }
+
+    /// On a data directory that is already there.
+    pub(crate) fn on(mut self, root: &Path) -> Self {
+        self.root = Some(root.to_owned());
+        self
+    }
+
+    /// With an environment variable.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts larder, and waits until it listens.
+    pub(crate) async fn start(self) -> Larder {
+        let home = new_home("data");
+        let root = self.root.unwrap_or_else(|| home.path().join("root"));
+        let mut config = self.config;
+        config["storage"]["filesystem"]["rootdirectory"] = json!(root);
+        let (daemon, address) = launch(&config, &self.environment).await;
+        Larder {
+            daemon,
+            config,
+            environment: self.environment,
+            address,
+            root,
+            client: client(),
+            _home: home,
+        }
+    }
+}
+
+async fn launch(config: &Value, environment: &[(String, String)]) -> (Daemon, String) {
+    let home = new_home("larder");
+    let command = larder(config, environment, &home);
+    let daemon = Daemon::start("larder", command, home);
+    let address = daemon.ready(listening_on).await;
+    (daemon, address)
+}
+
+fn larder(config: &Value, environment: &[(String, String)], home: &TempDir) -> Command {
+    let file = home.path().join("config.yml");
+    // JSON is YAML.
+    write(&file, &config.to_string());
+    let mut larder = command("sh", home.path());
+    // Its proxy variables would keep larder from the hub's other host names.
+    larder.arg("-c").arg(r#"exec "$0" "$@""#);
+    larder.arg(env!("CARGO_BIN_EXE_larder")).arg("serve").arg(&file);
+    larder.envs(environment.iter().map(|(name, value)| (name, value)));
+    larder
+}
+
+fn listening_on(line: &str) -> Option<String> {
+    let (_, address) = line.split_once("listening on http://")?;
+    Some(address.split_whitespace().next()?.to_owned())
+}
+
+/// A client that talks to loopback only, follows nothing, and decodes nothing.
+fn client() -> reqwest::Client {
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    client.tls_danger_accept_invalid_certs(false).build().expect("a client")
+}
+
+impl Larder {
+    /// Host and port, as in an image's name.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The base URL, without a slash at its end.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The data directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The tree in the data directory.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.root.join("docker/registry/v2")
+    }
+
+    /// Everything it wrote to its log since it was last started.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.written()
+    }
+
+    /// Waits until a line of the log holds `text`.
+    pub(crate) async fn logged(&self, text: &str) {
+        self.daemon.ready(|line| line.contains(text).then_some(())).await;
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// A request, to be completed and sent with [`send`](Self::send).
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method");
+        let url = if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.url())
+        };
+        self.client.request(method, url)
+    }
+
+    /// Sends a request and reads the answer to its end, or to where it breaks.
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let mut response = request.send().await.expect("an answer's head");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let mut body = Vec::new();
+        let complete = loop {
+            match response.chunk().await {
+                Ok(Some(bytes)) => body.extend_from_slice(&bytes),
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        Answer {
+            status,
+            headers,
+            body,
+            complete,
+        }
+    }
+
+    /// GET
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(self.request("GET", path)).await
+    }
+
+    /// HEAD
+    pub(crate) async fn head(&self, path: &str) -> Answer {
+        self.send(self.request("HEAD", path)).await
+    }
+
+    /// Uploads a blob in one request after the POST; a panic if it is not taken.
+    pub(crate) async fn push_blob(&self, name: &str, bytes: &[u8]) -> String {
+        let digest = super::super::image::sha256(bytes);
+        let started = self.send(self.request("POST", &format!("/v2/{name}/blobs/uploads/"))).await;
+        assert_eq!(started.status, 202, "{started:?}");
+        let location = format!("{}&digest={digest}", started.header("location"));
+        let put = self.request("PUT", &location).body(bytes.to_vec());
+        let stored = self.send(put).await;
+        assert_eq!(stored.status, 201, "{stored:?}");
+        digest
+    }
+
+    /// PUT of a manifest.
+    pub(crate) async fn put_manifest(
+        &self,
+        name: &str,
+        reference: &str,
+        media_type: &str,
+        bytes: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let path = format!("/v2/{name}/manifests/{reference}");
+        let put = self.request("PUT", &path).header("content-type", media_type);
+        self.send(put.body(bytes.into())).await
+    }
+
+    /// Pushes an image with all its blobs and children by the API.
+    pub(crate) async fn push(&self, name: &str, tag: &str, image: &super::super::image::Image) {
+        for (_, bytes) in image.blobs() {
+            self.push_blob(name, &bytes).await;
+        }
+        for child in image.children() {
+            Box::pin(self.push(name, &child.digest(), child)).await;
+        }
+        let pushed = self
+            .put_manifest(name, tag, image.media_type(), image.manifest_bytes().to_vec())
+            .await;
+        assert_eq!(pushed.status, 201, "{pushed:?}");
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) async fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.ended().await;
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.daemon.signal(signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        self.daemon.ended(STOP_LIMIT).await
+    }
+
+    /// Starts it again on the same data directory and the same port.
+    pub(crate) async fn start_again(&mut self) {
+        self.config["http"]["addr"] = json!(self.address);
+        let (daemon, address) = launch(&self.config, &self.environment).await;
+        self.daemon = daemon;
+        self.address = address;
+        self.client = client();
+    }
+
+    /// Starts another one on the same data directory, and says how that ended.
+    pub(crate) fn start_second(&self) -> std::process::Output {
+        let home = new_home("second");
+        let mut config = self.config.clone();
+        config["http"]["addr"] = json!("127.0.0.1:0");
+        larder(&config, &self.environment, &home).output().expect("larder starts")
+    }
+
+    /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks
+    /// have ended), nothing is staged, and the tree is sound.
+    pub(crate) async fn finish(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.ended().await;
+        assert!(status.success(), "larder ended with {status}\n{}", self.daemon.log());
+        assert!(!self.log().contains("panicked"), "{}", self.daemon.log());
+        tree::assert_sound(&self.tree());
+        tree::assert_nothing_staged(&self.tree());
+    }
+}
