@@ -14,7 +14,8 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
         say(&warning.to_string());
     }
     let overridden = std::env::vars_os().any(|(name, _)| {
-        name.to_str().is_some_and(|name| name.starts_with("REGISTRY_"))
+        name.to_str()
+            .is_some_and(|name| name.starts_with("REGISTRY_"))
     });
     let text = if file.path().is_none() && !overridden {
         DEFAULT_YAML.to_owned()

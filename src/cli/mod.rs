@@ -82,8 +82,9 @@ impl ConfigFile {
         let path = self.path();
         let file = path.as_deref().map(read).transpose()?;
         // Variables that are not text cannot be meant for us.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         let file = path.as_deref().zip(file);
         Config::load(file, environment).map_err(|error| format!("configuration error: {error}"))
     }

@@ -87,21 +87,28 @@ fn registry(config: &Config, store: Store) -> Result<Registry, String> {
         readonly: config.storage.readonly,
         catalog_limit: config.catalog_max_entries,
         tags_limit: config.tags_max,
-        purging: config.storage.upload_purging.as_ref().map(|purging| Purging {
-            age: purging.age,
-            interval: purging.interval,
-            dry_run: purging.dry_run,
-        }),
+        purging: config
+            .storage
+            .upload_purging
+            .as_ref()
+            .map(|purging| Purging {
+                age: purging.age,
+                interval: purging.interval,
+                dry_run: purging.dry_run,
+            }),
     };
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     Ok(Registry::new(settings, store, upstreams, default))
 }
 
 fn upstream_settings(name: &str, upstream: &config::Upstream) -> crate::upstream::Settings {
-    let credentials = upstream.credentials.as_ref().map(|credentials| Credentials {
-        username: credentials.username.clone(),
-        password: credentials.password.expose().to_owned(),
-    });
+    let credentials = upstream
+        .credentials
+        .as_ref()
+        .map(|credentials| Credentials {
+            username: credentials.username.clone(),
+            password: credentials.password.expose().to_owned(),
+        });
     crate::upstream::Settings {
         name: name.to_owned(),
         url: upstream.url.clone(),
@@ -113,8 +120,13 @@ fn upstream_settings(name: &str, upstream: &config::Upstream) -> crate::upstream
 
 /// Says what was started, where, and how to use it.
 fn greet(config: &Config, address: std::net::SocketAddr) {
-    let mirrored: Vec<&str> = config.upstreams.all.keys().map(|name| name.as_str()).collect();
-    let mirrored = if mirrored.is_empty() { "nothing".into() } else { mirrored.join(", ") };
+    let names = config.upstreams.all.keys();
+    let mirrored: Vec<String> = names.map(ToString::to_string).collect();
+    let mirrored = if mirrored.is_empty() {
+        "nothing".into()
+    } else {
+        mirrored.join(", ")
+    };
     let port = address.port();
     tracing::info!("mirroring {mirrored}");
     tracing::info!("storing in {}", config.storage.root.display());
@@ -129,8 +141,10 @@ fn greet(config: &Config, address: std::net::SocketAddr) {
 /// The first signal asks to stop, the second does not ask.
 fn watch_signals(stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>, String> {
     let catch = |kind| signal(kind).map_err(|error| format!("cannot watch for signals: {error}"));
-    let (mut terminate, mut interrupt) =
-        (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        catch(SignalKind::terminate())?,
+        catch(SignalKind::interrupt())?,
+    );
     let watching = async move {
         loop {
             tokio::select! {
@@ -141,7 +155,9 @@ fn watch_signals(stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>,
                 tracing::warn!("stopping at once");
                 std::process::exit(1);
             }
-            tracing::info!("stopping: waiting for answers under way (a second signal stops at once)");
+            tracing::info!(
+                "stopping: waiting for answers under way (a second signal stops at once)"
+            );
             stop.cancel();
         }
     };

@@ -9,7 +9,7 @@ use super::notice::ConfigError;
 use super::reader::{Field, Section, quoted};
 use super::{Cache, Http, Level, Log, LogFormat, Storage, UploadPurging};
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// `version: 0.1` marks the file as a registry's, and is mandatory as in Distribution.
 pub(super) fn check_version(root: &mut Section<'_>) -> Result<(), ConfigError> {
@@ -230,7 +230,7 @@ pub(super) fn cache(root: &mut Section<'_>) -> Result<Cache, ConfigError> {
     let cache = Cache {
         fresh_for: section
             .get("freshfor", Field::duration)?
-            .unwrap_or(Duration::from_secs(5 * 60)),
+            .unwrap_or(Duration::from_mins(5)),
         offline: section.get("offline", Field::bool)?.unwrap_or(false),
         keep_for: section.get("keepfor", |field| not_yet(field).duration())?,
         max_size: section.get("maxsize", |field| not_yet(field).size())?,

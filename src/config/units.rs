@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::MinFree;
 
 /// No setting needs more, and adding it to a clock must not overflow.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Reads `5m`, `1h30m`, `1.5h`, `30days`, `0`; a bare integer is nanoseconds, as in Distribution (Go).
 pub(super) fn duration(text: &str) -> Option<Duration> {

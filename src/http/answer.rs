@@ -32,7 +32,9 @@ impl Answer {
         *response.status_mut() = status;
         // RFC 9110 §8.6: neither of these two may announce a length of their own.
         if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
         let outcome = None;
         Self { response, outcome }
@@ -115,13 +117,20 @@ impl Answer {
     /// A page of a list, under `key`, with the link to the next one where this one is full.
     ///
     /// The link is relative, so that it holds behind whatever proxy the client came through.
-    pub(super) fn page(path: &str, mut json: serde_json::Value, key: &str, listed: &Listed) -> Self {
+    pub(super) fn page(
+        path: &str,
+        mut json: serde_json::Value,
+        key: &str,
+        listed: &Listed,
+    ) -> Self {
         json[key] = listed.entries.clone().into();
         let answer = Self::full(StatusCode::OK, "application/json", format!("{json}\n"));
         match (listed.full, listed.entries.last()) {
             (Some(n), Some(last)) => {
                 let mut query = url::form_urlencoded::Serializer::new(String::new());
-                query.append_pair("last", last).append_pair("n", &n.to_string());
+                query
+                    .append_pair("last", last)
+                    .append_pair("n", &n.to_string());
                 let link = format!("<{path}?{}>; rel=\"next\"", query.finish());
                 answer.text(LINK, &link)
             }

@@ -15,7 +15,7 @@ use crate::registry::pull::BlobReader;
 use crate::registry::{Error, Outcome};
 
 /// How long a client may send nothing in the middle of a body.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// How much of a refused request's body is read away before the connection is closed over it,
 /// and for how long.

@@ -29,12 +29,15 @@ pub(super) fn range<'a>(headers: &'a HeaderMap, etag: &str) -> Option<&'a str> {
 fn lists(headers: &HeaderMap, name: http::HeaderName, etag: &str) -> bool {
     let bare = etag.trim_matches('"');
     let values = headers.get_all(name);
-    values.iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').map(str::trim).any(|tag| {
-            let tag = tag.strip_prefix("W/").unwrap_or(tag);
-            tag == "*" || tag == etag || tag == bare
+    values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value.split(',').map(str::trim).any(|tag| {
+                let tag = tag.strip_prefix("W/").unwrap_or(tag);
+                tag == "*" || tag == etag || tag == bare
+            })
         })
-    })
 }
 
 #[cfg(test)]
@@ -57,7 +60,11 @@ mod tests {
             ("\"sha256:bb\"", false),
             ("", false),
         ] {
-            assert_eq!(is_known(&headers(IF_NONE_MATCH, value), etag), known, "{value}");
+            assert_eq!(
+                is_known(&headers(IF_NONE_MATCH, value), etag),
+                known,
+                "{value}"
+            );
             assert_eq!(is_other(&headers(IF_MATCH, value), etag), !known, "{value}");
         }
         assert!(!is_known(&HeaderMap::new(), etag) && !is_other(&HeaderMap::new(), etag));

@@ -30,7 +30,11 @@ pub(super) enum Refusal {
     /// The method is none of the route's.
     Method { allow: &'static str },
     /// A header cannot be read.
-    Header { name: &'static str, code: ErrorCode, status: StatusCode },
+    Header {
+        name: &'static str,
+        code: ErrorCode,
+        status: StatusCode,
+    },
     /// The client takes no manifest of this type.
     NotAcceptable { media_type: String },
     /// The range cannot be had.
@@ -147,7 +151,10 @@ impl Refusal {
 }
 
 fn is_worth_logging(error: &Error) -> bool {
-    matches!(error, Error::Upstream { .. } | Error::Store(_) | Error::Vanished)
+    matches!(
+        error,
+        Error::Upstream { .. } | Error::Store(_) | Error::Vanished
+    )
 }
 
 fn route_error(error: &RouteError) -> Told {
@@ -157,15 +164,12 @@ fn route_error(error: &RouteError) -> Told {
         RouteError::Name(_) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
         RouteError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
         RouteError::Tag(_) => (StatusCode::BAD_REQUEST, ErrorCode::TagInvalid),
-        RouteError::Pagination(_) => {
-            (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid)
-        }
+        RouteError::Pagination(_) => (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid),
     };
     Told::new(status, code, error.to_string())
 }
 
 fn registry_error(error: &Error) -> Told {
-    let bad = |code| Told::new(StatusCode::BAD_REQUEST, code, error.to_string());
     match error {
         Error::Unknown { name, what } => unknown(name.as_str(), what),
         Error::Upstream {
@@ -173,45 +177,7 @@ fn registry_error(error: &Error) -> Told {
             what,
             error,
         } => upstream_error(upstream, what, error),
-        Error::NotCached { .. } => Told::new(
-            StatusCode::NOT_FOUND,
-            ErrorCode::ManifestUnknown,
-            error.to_string(),
-        ),
-        Error::UnknownUpstream(_) => Told::new(
-            StatusCode::NOT_FOUND,
-            ErrorCode::NameUnknown,
-            error.to_string(),
-        ),
-        Error::Reserved { .. } => {
-            Told::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string())
-        }
-        Error::Unsupported(_) => Told::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            ErrorCode::Unsupported,
-            error.to_string(),
-        ),
-        Error::UploadUnknown => Told::new(
-            StatusCode::NOT_FOUND,
-            ErrorCode::BlobUploadUnknown,
-            error.to_string(),
-        ),
-        Error::UploadRange { .. } => Told::new(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            ErrorCode::RangeInvalid,
-            error.to_string(),
-        ),
-        Error::UploadSize => bad(ErrorCode::SizeInvalid),
-        Error::BodyCutShort => bad(ErrorCode::BlobUploadInvalid),
-        Error::DigestInvalid(_) => bad(ErrorCode::DigestInvalid),
-        Error::DigestMismatch(digest) => bad(ErrorCode::DigestInvalid).about(digest.as_str()),
-        Error::Manifest(ManifestError::TooLarge) => Told::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorCode::ManifestInvalid,
-            error.to_string(),
-        ),
-        Error::Manifest(ManifestError::Digest { .. }) => bad(ErrorCode::DigestInvalid),
-        Error::Manifest(_) => bad(ErrorCode::ManifestInvalid),
+        Error::Store(error) => store_error(error),
         Error::ManifestNeeds(missing) => Told {
             status: StatusCode::BAD_REQUEST,
             entries: missing
@@ -222,13 +188,53 @@ fn registry_error(error: &Error) -> Told {
                 })
                 .collect(),
         },
-        Error::PageTooLarge(_) => bad(ErrorCode::PaginationNumberInvalid),
-        Error::Store(error) => store_error(error),
-        Error::Vanished => Told::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorCode::Unknown,
-            "the request was interrupted: try again",
-        ),
+        Error::DigestMismatch(digest) => {
+            let code = ErrorCode::DigestInvalid;
+            Told::new(StatusCode::BAD_REQUEST, code, error.to_string()).about(digest.as_str())
+        }
+        Error::NotCached { .. }
+        | Error::UnknownUpstream(_)
+        | Error::Reserved { .. }
+        | Error::Unsupported(_)
+        | Error::UploadUnknown
+        | Error::UploadRange { .. }
+        | Error::UploadSize
+        | Error::BodyCutShort
+        | Error::DigestInvalid(_)
+        | Error::Manifest(_)
+        | Error::PageTooLarge(_)
+        | Error::Vanished => {
+            let (status, code) = plain(error);
+            Told::new(status, code, error.to_string())
+        }
+    }
+}
+
+/// The failures that their own message tells in full.
+fn plain(error: &Error) -> (StatusCode, ErrorCode) {
+    match error {
+        Error::NotCached { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
+        Error::UnknownUpstream(_) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
+        Error::Reserved { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        Error::Unsupported(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
+        Error::UploadUnknown => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
+        Error::UploadRange { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid),
+        Error::UploadSize => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
+        Error::BodyCutShort => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
+        Error::Manifest(ManifestError::TooLarge) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::ManifestInvalid)
+        }
+        Error::DigestInvalid(_) | Error::Manifest(ManifestError::Digest { .. }) => {
+            (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
+        }
+        Error::Manifest(_) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
+        Error::PageTooLarge(_) => (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid),
+        Error::Vanished
+        | Error::Unknown { .. }
+        | Error::Upstream { .. }
+        | Error::DigestMismatch(_)
+        | Error::ManifestNeeds(_)
+        | Error::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
     }
 }
 
@@ -263,7 +269,9 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
     let (status, message) = match error {
         UpstreamError::RateLimited { .. } => (
             StatusCode::TOO_MANY_REQUESTS,
-            format!("upstream {upstream} limits our requests: wait, or set its username and password in config.yml"),
+            format!(
+                "upstream {upstream} limits our requests: wait, or set its username and password in config.yml"
+            ),
         ),
         UpstreamError::Timeout { .. } => (
             StatusCode::GATEWAY_TIMEOUT,
@@ -271,7 +279,9 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
         ),
         UpstreamError::Unreachable { .. } => (
             StatusCode::BAD_GATEWAY,
-            format!("upstream {upstream} cannot be reached: check its url in config.yml and the network"),
+            format!(
+                "upstream {upstream} cannot be reached: check its url in config.yml and the network"
+            ),
         ),
         UpstreamError::CredentialsRefused => (
             StatusCode::BAD_GATEWAY,

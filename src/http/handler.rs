@@ -74,14 +74,11 @@ impl Handler {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
         let answering = std::panic::AssertUnwindSafe(self.answer(&parts, &mut incoming));
-        let (answer, is_api) = match answering.catch_unwind().await {
-            Ok(answered) => answered,
-            // One request's bug is that request's failure.
-            Err(_) => {
-                let refusal = Refusal::Registry(Error::Vanished);
-                (refusal.into_answer(&parts.method, parts.uri.path()), true)
-            }
-        };
+        // One request's bug is that request's failure.
+        let (answer, is_api) = answering.catch_unwind().await.unwrap_or_else(|_| {
+            let refusal = Refusal::Registry(Error::Vanished);
+            (refusal.into_answer(&parts.method, parts.uri.path()), true)
+        });
         let record = Record {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
@@ -143,7 +140,11 @@ impl Handler {
             return Ok(Answer::empty(StatusCode::OK).allow(allow));
         }
         let (get, head) = (method == Method::GET, method == Method::HEAD);
-        let want = if head { Want::Description } else { Want::Content };
+        let want = if head {
+            Want::Description
+        } else {
+            Want::Content
+        };
         match route {
             Route::Root => Ok(Answer::empty(StatusCode::OK)),
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),

@@ -34,7 +34,9 @@ impl Handler {
         let (listed, outcome) = self.registry.tags(&resolved.place, page).await?;
         let json = serde_json::json!({ "name": target.name.as_str() });
         let answer = Answer::page(asked.path, json, "tags", &listed);
-        Ok(answer.cache(outcome).namespace(resolved.namespace.as_deref()))
+        Ok(answer
+            .cache(outcome)
+            .namespace(resolved.namespace.as_deref()))
     }
 
     pub(super) async fn get_manifest(
@@ -45,7 +47,10 @@ impl Handler {
         want: Want,
     ) -> Result<Answer, Refusal> {
         let resolved = self.registry.names().for_pull(target)?;
-        let (manifest, outcome) = self.registry.manifest(&resolved.place, reference, want).await?;
+        let (manifest, outcome) = self
+            .registry
+            .manifest(&resolved.place, reference, want)
+            .await?;
         let accept = Accept::of(header_lines(&asked.parts.headers, &header::ACCEPT));
         let by_tag = matches!(reference, Reference::Tag(_));
         let (manifest, outcome) = match accept.offer(&manifest.media_type, by_tag) {
@@ -69,7 +74,10 @@ impl Handler {
                 .text(CONTENT_TYPE, manifest.media_type.as_str())
                 .body(body)
         };
-        let answer = answer.digest(&manifest.digest).etag(&manifest.digest).cache(outcome);
+        let answer = answer
+            .digest(&manifest.digest)
+            .etag(&manifest.digest)
+            .cache(outcome);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 
@@ -85,13 +93,18 @@ impl Handler {
             .registry
             .manifest(&resolved.place, &by_digest, Want::Content)
             .await?;
-        let child = list.bytes.and_then(|stored| linux_amd64_child(&stored.bytes));
+        let child = list
+            .bytes
+            .and_then(|stored| linux_amd64_child(&stored.bytes));
         let Some(child) = child else {
             let media_type = list.media_type.to_string();
             return Err(Refusal::NotAcceptable { media_type });
         };
         let child = Reference::Digest(child);
-        Ok(self.registry.manifest(&resolved.place, &child, want).await?)
+        Ok(self
+            .registry
+            .manifest(&resolved.place, &child, want)
+            .await?)
     }
 
     pub(super) async fn get_blob(
@@ -113,7 +126,11 @@ impl Handler {
             let range = conditions::range(headers, &etag);
             blob_answer(blob, want, range)?
         };
-        let answer = answer.digest(digest).etag(digest).immutable().cache(outcome);
+        let answer = answer
+            .digest(digest)
+            .etag(digest)
+            .immutable()
+            .cache(outcome);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }
@@ -129,7 +146,9 @@ fn blob_answer(blob: BlobAnswer, want: Want, range: Option<&str>) -> Result<Answ
         (Want::Description, _) | (_, Requested::Whole) => (StatusCode::OK, 0, size),
     };
     let octets = HeaderValue::from_static("application/octet-stream");
-    let mut answer = Answer::empty(status).length(length).header(CONTENT_TYPE, octets);
+    let mut answer = Answer::empty(status)
+        .length(length)
+        .header(CONTENT_TYPE, octets);
     if status == StatusCode::PARTIAL_CONTENT {
         let end = start + length - 1;
         answer = answer.text(CONTENT_RANGE, &format!("bytes {start}-{end}/{size}"));
@@ -146,5 +165,8 @@ fn header_lines<'a>(
     headers: &'a HeaderMap,
     name: &header::HeaderName,
 ) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
 }

@@ -32,7 +32,9 @@ impl Handler {
             return Err(too_large());
         }
         let bytes = body::collect(body, MAX_SIZE).await?.ok_or_else(too_large)?;
-        let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         let media_type: Option<MediaType> = media_type.and_then(|text| text.parse().ok());
         let pushed = self
             .registry
@@ -54,7 +56,9 @@ impl Handler {
         reference: &Reference,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
-        self.registry.delete_manifest(&repository, reference).await?;
+        self.registry
+            .delete_manifest(&repository, reference)
+            .await?;
         Ok(Answer::empty(StatusCode::ACCEPTED))
     }
 
@@ -85,7 +89,10 @@ impl Handler {
             };
             // A source that cannot be resolved is one that has nothing to mount.
             if let Ok(from) = self.registry.names().for_pull(&from)
-                && self.registry.mount(&repository, &from.place, digest).await?
+                && self
+                    .registry
+                    .mount(&repository, &from.place, digest)
+                    .await?
             {
                 return Ok(self.stored(&repository, digest));
             }
@@ -96,7 +103,10 @@ impl Handler {
             return Ok(self.session(StatusCode::ACCEPTED, &repository, &id, 0));
         };
         let (chunk, bytes) = (Chunk::default(), body::incoming(body));
-        let finished = self.registry.finish_upload(&repository, &id, chunk, bytes, &digest).await;
+        let finished = self
+            .registry
+            .finish_upload(&repository, &id, chunk, bytes, &digest)
+            .await;
         if finished.is_err() {
             // Nobody was told of the session, so nobody can go on with it.
             drop(self.registry.cancel_upload(&repository, &id).await);
@@ -166,7 +176,9 @@ impl Handler {
         let digest = parse_digest(step.digest.as_deref().unwrap_or_default())?;
         let chunk = chunk(&asked.parts.headers, step)?;
         let bytes = body::incoming(body);
-        self.registry.finish_upload(repository, id, chunk, bytes, &digest).await?;
+        self.registry
+            .finish_upload(repository, id, chunk, bytes, &digest)
+            .await?;
         Ok(self.stored(repository, &digest))
     }
 
@@ -196,7 +208,10 @@ impl Handler {
         id: &UploadId,
         received: u64,
     ) -> Answer {
-        let path = format!("/v2/{}/blobs/uploads/{id}?_state={received}", repository.name());
+        let path = format!(
+            "/v2/{}/blobs/uploads/{id}?_state={received}",
+            repository.name()
+        );
         // Nothing and one byte look the same here; docker reads it with "%d-%d" and insists.
         let last = received.saturating_sub(1);
         answer

@@ -91,19 +91,24 @@ impl Server {
             }
         }
         drop(self.listener);
-        tokio::time::timeout(stop.patience, graceful.shutdown()).await.is_ok()
+        tokio::time::timeout(stop.patience, graceful.shutdown())
+            .await
+            .is_ok()
     }
 }
 
 fn connection(
     stream: TcpStream,
     handler: Handler,
-) -> http1::Connection<TokioIo<Stalling>, impl hyper::service::HttpService<
-    hyper::body::Incoming,
-    ResBody = super::body::Body,
-    Error = Infallible,
-    Future: Send,
->> {
+) -> http1::Connection<
+    TokioIo<Stalling>,
+    impl hyper::service::HttpService<
+        hyper::body::Incoming,
+        ResBody = super::body::Body,
+        Error = Infallible,
+        Future: Send,
+    >,
+> {
     // Heads and small bodies are written in one go; waiting to fill a packet only delays them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY not set");

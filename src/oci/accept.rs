@@ -51,7 +51,9 @@ impl Accept {
     }
 
     fn names(&self, media_type: &str) -> bool {
-        self.types.iter().any(|own| own.eq_ignore_ascii_case(media_type))
+        self.types
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(media_type))
     }
 }
 
@@ -64,13 +66,48 @@ mod tests {
         for (accept, stored, by_tag, expected) in [
             ("", media::OCI_MANIFEST, true, Offer::Stored),
             ("*/*", media::OCI_MANIFEST, true, Offer::Stored),
-            (media::OCI_MANIFEST, media::OCI_MANIFEST, true, Offer::Stored),
-            (media::DOCKER_MANIFEST, media::OCI_MANIFEST, false, Offer::NotAcceptable),
-            (media::OCI_INDEX, media::DOCKER_MANIFEST, true, Offer::Stored),
-            (media::DOCKER_MANIFEST, media::DOCKER_LIST, true, Offer::LinuxAmd64),
-            (media::DOCKER_MANIFEST, media::DOCKER_LIST, false, Offer::Stored),
-            (media::DOCKER_MANIFEST, media::OCI_INDEX, true, Offer::Stored),
-            ("application/json;q=0.5, text/html", media::OCI_MANIFEST, true, Offer::Stored),
+            (
+                media::OCI_MANIFEST,
+                media::OCI_MANIFEST,
+                true,
+                Offer::Stored,
+            ),
+            (
+                media::DOCKER_MANIFEST,
+                media::OCI_MANIFEST,
+                false,
+                Offer::NotAcceptable,
+            ),
+            (
+                media::OCI_INDEX,
+                media::DOCKER_MANIFEST,
+                true,
+                Offer::Stored,
+            ),
+            (
+                media::DOCKER_MANIFEST,
+                media::DOCKER_LIST,
+                true,
+                Offer::LinuxAmd64,
+            ),
+            (
+                media::DOCKER_MANIFEST,
+                media::DOCKER_LIST,
+                false,
+                Offer::Stored,
+            ),
+            (
+                media::DOCKER_MANIFEST,
+                media::OCI_INDEX,
+                true,
+                Offer::Stored,
+            ),
+            (
+                "application/json;q=0.5, text/html",
+                media::OCI_MANIFEST,
+                true,
+                Offer::Stored,
+            ),
         ] {
             let offer = Accept::of([accept].into_iter()).offer(&MediaType::known(stored), by_tag);
             assert_eq!(offer, expected, "{accept:?} for {stored}");

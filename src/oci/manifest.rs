@@ -170,7 +170,11 @@ pub fn media_type_of(
             config: None,
             layers: None,
             ..
-        } => return Err(ManifestError::Content("neither an image nor an index".into())),
+        } => {
+            return Err(ManifestError::Content(
+                "neither an image nor an index".into(),
+            ));
+        }
         _ => media::OCI_MANIFEST,
     }))
 }
@@ -208,7 +212,10 @@ impl<'a> Top<'a> {
         let mut top = Top::default();
         let mut seen: Vec<&'static str> = Vec::new();
         for (key, value) in fields {
-            let Some(name) = KNOWN.into_iter().find(|name| name.eq_ignore_ascii_case(&key)) else {
+            let Some(name) = KNOWN
+                .into_iter()
+                .find(|name| name.eq_ignore_ascii_case(&key))
+            else {
                 continue;
             };
             // Go's JSON reader, which most clients use, takes "Layers" for "layers".
@@ -362,7 +369,10 @@ mod tests {
             format!(r#"{{"SchemaVersion":2,{image}}}"#),
         ] {
             let result = push(media::OCI_MANIFEST, &json);
-            assert!(matches!(result, Err(ManifestError::Ambiguous(_))), "{json}: {result:?}");
+            assert!(
+                matches!(result, Err(ManifestError::Ambiguous(_))),
+                "{json}: {result:?}"
+            );
             assert!(media_type_of(json.as_bytes(), None).is_err(), "{json}");
         }
     }
@@ -374,12 +384,27 @@ mod tests {
             (media::OCI_MANIFEST, "[]".to_owned(), "JSON object"),
             (media::OCI_MANIFEST, "<html>".to_owned(), "JSON object"),
             (media::OCI_MANIFEST, format!("{{{image}}}"), "schemaVersion"),
-            (media::OCI_MANIFEST, r#"{"schemaVersion":2}"#.to_owned(), "config is missing"),
-            (media::OCI_INDEX, r#"{"schemaVersion":2}"#.to_owned(), "manifests is missing"),
-            (media::DOCKER_MANIFEST, format!(r#"{{"schemaVersion":2,{image}}}"#), "mediaType"),
             (
                 media::OCI_MANIFEST,
-                format!(r#"{{"schemaVersion":2,"mediaType":"{}",{image}}}"#, media::DOCKER_MANIFEST),
+                r#"{"schemaVersion":2}"#.to_owned(),
+                "config is missing",
+            ),
+            (
+                media::OCI_INDEX,
+                r#"{"schemaVersion":2}"#.to_owned(),
+                "manifests is missing",
+            ),
+            (
+                media::DOCKER_MANIFEST,
+                format!(r#"{{"schemaVersion":2,{image}}}"#),
+                "mediaType",
+            ),
+            (
+                media::OCI_MANIFEST,
+                format!(
+                    r#"{{"schemaVersion":2,"mediaType":"{}",{image}}}"#,
+                    media::DOCKER_MANIFEST
+                ),
                 "mediaType says",
             ),
             (
@@ -387,7 +412,11 @@ mod tests {
                 r#"{"schemaVersion":2,"config":{"digest":"../../x"}}"#.to_owned(),
                 "is not a digest",
             ),
-            ("application/json", format!(r#"{{"schemaVersion":2,{image}}}"#), "not a manifest's"),
+            (
+                "application/json",
+                format!(r#"{{"schemaVersion":2,{image}}}"#),
+                "not a manifest's",
+            ),
         ] {
             let error = push(media_type, &json).unwrap_err().to_string();
             assert!(error.contains(said), "{json}: {error}");
@@ -399,8 +428,14 @@ mod tests {
         for (json, expected) in [
             (r#"{"manifests":[]}"#, media::OCI_INDEX),
             (r#"{"config":{},"layers":[]}"#, media::OCI_MANIFEST),
-            (r#"{"schemaVersion":1,"fsLayers":[]}"#, media::DOCKER_SCHEMA1),
-            (r#"{"mediaType":"application/vnd.x+json"}"#, "application/vnd.x+json"),
+            (
+                r#"{"schemaVersion":1,"fsLayers":[]}"#,
+                media::DOCKER_SCHEMA1,
+            ),
+            (
+                r#"{"mediaType":"application/vnd.x+json"}"#,
+                "application/vnd.x+json",
+            ),
         ] {
             let vague: MediaType = "text/plain; charset=utf-8".parse().unwrap();
             let inferred = media_type_of(json.as_bytes(), Some(&vague)).unwrap();

@@ -60,9 +60,9 @@ impl FromStr for MediaType {
         let bare = text.split(';').next().unwrap_or_default().trim();
         let token = |part: &str| {
             !part.is_empty()
-                && part.bytes().all(|byte| {
-                    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-                })
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
         };
         match bare.split_once('/') {
             Some((kind, subtype)) if token(kind) && token(subtype) && bare.len() <= 255 => {

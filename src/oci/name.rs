@@ -51,6 +51,7 @@ impl RepositoryName {
     ///
     /// The result may be longer than a name that a client may ask for: the limit is one of the
     /// wire, the directory is ours.
+    #[must_use]
     pub fn under(&self, directory: &RepositoryName) -> Self {
         Self(format!("{directory}/{self}").into())
     }
@@ -121,8 +122,20 @@ mod tests {
     #[test]
     fn names_of_the_specification_are_accepted() {
         for text in [
-            "a", "nginx", "library/nginx", "a/b/c/d", "a.b", "a_b", "a__b", "a-b", "a---b",
-            "docker.io/library/nginx", "10.0.0.7_5000/app", "UPPER/name", "blobs/uploads", "0",
+            "a",
+            "nginx",
+            "library/nginx",
+            "a/b/c/d",
+            "a.b",
+            "a_b",
+            "a__b",
+            "a-b",
+            "a---b",
+            "docker.io/library/nginx",
+            "10.0.0.7_5000/app",
+            "UPPER/name",
+            "blobs/uploads",
+            "0",
         ] {
             assert!(text.parse::<RepositoryName>().is_ok(), "{text}");
         }
@@ -131,13 +144,43 @@ mod tests {
     #[test]
     fn everything_else_is_refused() {
         for text in [
-            "", "/", "a/", "/a", "a//b", "A", "a/B", "..", "a/..", ".a", "a.", "a..b", "a___b", "a._b",
-            "-a", "a-", "a b", "a\0", "é", "host:5000/a", "_mirror", "a/_mirror", "./a", "a/%2e%2e",
-            "-HOST/a", "HOST./a",
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "A",
+            "a/B",
+            "..",
+            "a/..",
+            ".a",
+            "a.",
+            "a..b",
+            "a___b",
+            "a._b",
+            "-a",
+            "a-",
+            "a b",
+            "a\0",
+            "é",
+            "host:5000/a",
+            "_mirror",
+            "a/_mirror",
+            "./a",
+            "a/%2e%2e",
+            "-HOST/a",
+            "HOST./a",
         ] {
-            assert_eq!(text.parse::<RepositoryName>(), Err(NameError::Grammar), "{text:?}");
+            assert_eq!(
+                text.parse::<RepositoryName>(),
+                Err(NameError::Grammar),
+                "{text:?}"
+            );
         }
-        assert_eq!("a".repeat(256).parse::<RepositoryName>(), Err(NameError::TooLong));
+        assert_eq!(
+            "a".repeat(256).parse::<RepositoryName>(),
+            Err(NameError::TooLong)
+        );
     }
 
     proptest! {

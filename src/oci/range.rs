@@ -50,18 +50,22 @@ pub fn requested(header: Option<&str>, size: u64) -> Requested {
         return Requested::Unsatisfiable;
     };
     let range = match (first.trim(), last.trim()) {
-        ("", suffix) => number(suffix).filter(|length| *length > 0).map(|length| ByteRange {
-            start: size.saturating_sub(length),
-            end: size - 1,
-        }),
+        ("", suffix) => number(suffix)
+            .filter(|length| *length > 0)
+            .map(|length| ByteRange {
+                start: size.saturating_sub(length),
+                end: size - 1,
+            }),
         (start, "") => number(start).map(|start| ByteRange {
             start,
             end: size - 1,
         }),
-        (start, end) => number(start).zip(number(end)).map(|(start, end)| ByteRange {
-            start,
-            end: end.min(size - 1),
-        }),
+        (start, end) => number(start)
+            .zip(number(end))
+            .map(|(start, end)| ByteRange {
+                start,
+                end: end.min(size - 1),
+            }),
     };
     match range {
         Some(range) if range.start <= range.end && range.start < size => Requested::Part(range),
@@ -124,11 +128,19 @@ mod tests {
             ("bytes=-0", 10, Requested::Unsatisfiable),
             ("bytes=-", 10, Requested::Unsatisfiable),
             ("bytes=+1-2", 10, Requested::Unsatisfiable),
-            ("bytes=0-99999999999999999999999", 10, Requested::Unsatisfiable),
+            (
+                "bytes=0-99999999999999999999999",
+                10,
+                Requested::Unsatisfiable,
+            ),
             ("items=0-1", 10, Requested::Unsatisfiable),
             ("bytes=0-", 0, Requested::Whole),
         ] {
-            assert_eq!(requested(Some(header), size), expected, "{header} of {size}");
+            assert_eq!(
+                requested(Some(header), size),
+                expected,
+                "{header} of {size}"
+            );
         }
         assert_eq!(requested(None, 10), Requested::Whole);
     }
@@ -148,7 +160,13 @@ mod tests {
         let range = ByteRange { start: 5, end: 9 };
         assert_eq!(content_range("bytes 5-9/10"), Some((range, Some(10))));
         assert_eq!(content_range("bytes 5-9/*"), Some((range, None)));
-        for wrong in ["bytes */10", "5-9/10", "bytes 5-9/9", "bytes 9-5/10", "bytes 5-9"] {
+        for wrong in [
+            "bytes */10",
+            "5-9/10",
+            "bytes 5-9/9",
+            "bytes 9-5/10",
+            "bytes 5-9",
+        ] {
             assert_eq!(content_range(wrong), None, "{wrong:?}");
         }
     }

@@ -12,7 +12,9 @@ pub struct Tag(Arc<str>);
 
 /// Why a text is not a tag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a tag has 1 to 128 letters, digits, dots, dashes or underscores, and begins with none of . and -")]
+#[error(
+    "a tag has 1 to 128 letters, digits, dots, dashes or underscores, and begins with none of . and -"
+)]
 pub struct TagError;
 
 impl Tag {
@@ -75,7 +77,9 @@ impl FromStr for Reference {
     /// No tag has a colon and every digest has one, so that one never passes for the other.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if text.contains(':') {
-            text.parse().map(Self::Digest).map_err(|_| ReferenceError::Digest)
+            text.parse()
+                .map(Self::Digest)
+                .map_err(|_| ReferenceError::Digest)
         } else {
             text.parse().map(Self::Tag).map_err(|_| ReferenceError::Tag)
         }

@@ -124,11 +124,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
 }
 
 /// The endpoint is told by how the path ends: a name may hold `blobs` or `tags` as components.
-fn endpoint(
-    segments: &[&str],
-    prefix: Option<&str>,
-    query: &Query,
-) -> Result<Route, RouteError> {
+fn endpoint(segments: &[&str], prefix: Option<&str>, query: &Query) -> Result<Route, RouteError> {
     let target = |name: &[&str]| Target::parse(name, prefix, query);
     match segments {
         [] => Ok(Route::Base),
@@ -173,7 +169,8 @@ fn parse_reference(text: &str) -> Result<Reference, RouteError> {
 }
 
 fn parse_digest(text: &str) -> Result<Digest, RouteError> {
-    text.parse().map_err(|_| RouteError::Digest(shortened(text)))
+    text.parse()
+        .map_err(|_| RouteError::Digest(shortened(text)))
 }
 
 fn shortened(text: &str) -> String {
@@ -186,7 +183,11 @@ fn cleaned(path: &str) -> Option<String> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let (last, inner) = segments.split_last()?;
     let is_dot = |segment: &&str| matches!(*segment, "." | "..");
-    if !inner.iter().any(|segment| segment.is_empty() || is_dot(segment)) && !is_dot(last) {
+    if !inner
+        .iter()
+        .any(|segment| segment.is_empty() || is_dot(segment))
+        && !is_dot(last)
+    {
         return None;
     }
     let mut clean: Vec<&str> = Vec::new();
@@ -197,7 +198,11 @@ fn cleaned(path: &str) -> Option<String> {
             other => clean.push(other),
         }
     }
-    let slash = if path.ends_with('/') && !clean.is_empty() { "/" } else { "" };
+    let slash = if path.ends_with('/') && !clean.is_empty() {
+        "/"
+    } else {
+        ""
+    };
     Some(format!("/{}{slash}", clean.join("/")))
 }
 
@@ -209,7 +214,11 @@ struct Query(Vec<(String, String)>);
 
 impl Query {
     fn parse(text: &str) -> Self {
-        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+        Self(
+            url::form_urlencoded::parse(text.as_bytes())
+                .into_owned()
+                .collect(),
+        )
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -272,15 +281,42 @@ mod tests {
             ("/v2/", Route::Base),
             ("/ghcr.io/v2/", Route::Base),
             ("/v2/_catalog", Route::Catalog(Page::default())),
-            ("/v2/a/b/tags/list", Route::Tags(target("a/b"), Page::default())),
-            ("/v2/a%2Fb/tags/list/", Route::Tags(target("a/b"), Page::default())),
-            ("/v2/tags/list/tags/list", Route::Tags(target("tags/list"), Page::default())),
-            ("/v2/a/manifests/v1", Route::Manifest(target("a"), tag("v1"))),
-            (&format!("/v2/a/blobs/{D}"), Route::Blob(target("a"), blob.clone())),
-            (&format!("/v2/a/blobs/blobs/{D}"), Route::Blob(target("a/blobs"), blob.clone())),
-            ("/v2/a/blobs/uploads", Route::Uploads(target("a"), NewUpload::default())),
-            ("/v2/a/blobs/uploads/", Route::Uploads(target("a"), NewUpload::default())),
-            (&format!("/v2/a/referrers/{D}"), Route::Referrers(target("a"), blob)),
+            (
+                "/v2/a/b/tags/list",
+                Route::Tags(target("a/b"), Page::default()),
+            ),
+            (
+                "/v2/a%2Fb/tags/list/",
+                Route::Tags(target("a/b"), Page::default()),
+            ),
+            (
+                "/v2/tags/list/tags/list",
+                Route::Tags(target("tags/list"), Page::default()),
+            ),
+            (
+                "/v2/a/manifests/v1",
+                Route::Manifest(target("a"), tag("v1")),
+            ),
+            (
+                &format!("/v2/a/blobs/{D}"),
+                Route::Blob(target("a"), blob.clone()),
+            ),
+            (
+                &format!("/v2/a/blobs/blobs/{D}"),
+                Route::Blob(target("a/blobs"), blob.clone()),
+            ),
+            (
+                "/v2/a/blobs/uploads",
+                Route::Uploads(target("a"), NewUpload::default()),
+            ),
+            (
+                "/v2/a/blobs/uploads/",
+                Route::Uploads(target("a"), NewUpload::default()),
+            ),
+            (
+                &format!("/v2/a/referrers/{D}"),
+                Route::Referrers(target("a"), blob),
+            ),
         ] {
             assert_eq!(parse(path, None), Ok(expected), "{path}");
         }
@@ -288,13 +324,21 @@ mod tests {
 
     #[test]
     fn all_ways_of_naming_a_registry_are_kept_apart() {
-        let route = parse("/ghcr.io/v2/org/app/tags/list", Some("ns=quay.io&n=5&last=x")).unwrap();
-        let Route::Tags(target, page) = route else { panic!("{route:?}") };
+        let route = parse(
+            "/ghcr.io/v2/org/app/tags/list",
+            Some("ns=quay.io&n=5&last=x"),
+        )
+        .unwrap();
+        let Route::Tags(target, page) = route else {
+            panic!("{route:?}")
+        };
         assert_eq!(target.prefix.as_deref(), Some("ghcr.io"));
         assert_eq!((target.ns.as_deref(), target.host), (Some("quay.io"), None));
         assert_eq!((page.n, page.last.as_deref()), (Some(5), Some("x")));
         let route = parse("/v2/10.0.0.7:5000/app/tags/list", None).unwrap();
-        let Route::Tags(target, _) = route else { panic!("{route:?}") };
+        let Route::Tags(target, _) = route else {
+            panic!("{route:?}")
+        };
         assert_eq!(target.host.as_deref(), Some("10.0.0.7:5000"));
         assert_eq!(target.name.as_str(), "app");
     }
@@ -302,10 +346,14 @@ mod tests {
     #[test]
     fn an_uploads_parameters_are_read() {
         let query = format!("mount={D}&from=a/b&digest=sha256:x&_state=42");
-        let Ok(Route::Uploads(_, new)) = parse("/v2/a/blobs/uploads/", Some(&query)) else { panic!() };
+        let Ok(Route::Uploads(_, new)) = parse("/v2/a/blobs/uploads/", Some(&query)) else {
+            panic!()
+        };
         assert_eq!(new.mount, Some(D.parse().unwrap()));
         assert_eq!(new.from, Some("a/b".parse().unwrap()));
-        let Ok(Route::Upload(_, step)) = parse("/v2/a/blobs/uploads/u-1", Some(&query)) else { panic!() };
+        let Ok(Route::Upload(_, step)) = parse("/v2/a/blobs/uploads/u-1", Some(&query)) else {
+            panic!()
+        };
         assert_eq!((step.id.as_str(), step.offset), ("u-1", Some(42)));
         assert_eq!(step.digest.as_deref(), Some("sha256:x"));
     }
@@ -318,10 +366,16 @@ mod tests {
             ("/v2/tags/list", RouteError::NotFound),
             ("/v2/a/b", RouteError::NotFound),
             ("/v2/A/tags/list", RouteError::Name(NameError::Grammar)),
-            ("/v2/a/..%2f..%2fetc/tags/list", RouteError::Name(NameError::Grammar)),
+            (
+                "/v2/a/..%2f..%2fetc/tags/list",
+                RouteError::Name(NameError::Grammar),
+            ),
             ("/v2/a%00/tags/list", RouteError::Name(NameError::Grammar)),
             ("/v2/a/manifests/.x", RouteError::Tag(".x".into())),
-            ("/v2/a/manifests/sha256:x", RouteError::Digest("sha256:x".into())),
+            (
+                "/v2/a/manifests/sha256:x",
+                RouteError::Digest("sha256:x".into()),
+            ),
             ("/v2/a/blobs/x", RouteError::Digest("x".into())),
             ("//evil/v2/", moved("/evil/v2/")),
             ("/v2/a/../b/tags/list", moved("/v2/b/tags/list")),

@@ -87,7 +87,11 @@ impl Fill {
         let mut progress = self.progress.clone();
         let ended =
             |progress: &Progress| matches!(progress, Progress::Committed(_) | Progress::Failed(_));
-        match &*progress.wait_for(ended).await.map_err(|_| Error::Vanished)? {
+        match &*progress
+            .wait_for(ended)
+            .await
+            .map_err(|_| Error::Vanished)?
+        {
             Progress::Committed(blob) => Ok(blob.clone()),
             Progress::Failed(error) => Err(error.clone()),
             Progress::Opening | Progress::Receiving { .. } => Err(Error::Vanished),
@@ -146,7 +150,11 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut running = self.fills.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self
+            .fills
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.digest);
     }
 }
@@ -218,7 +226,9 @@ impl Task {
                 Ok(_) | Err(UpstreamError::Misbehaved { .. }) => {}
                 Err(error) => return Err(self.failed(error)),
             }
-            staged.restart().map_err(|error| Error::Store(error.into()))?;
+            staged
+                .restart()
+                .map_err(|error| Error::Store(error.into()))?;
         }
         let opened = self.upstream.get_blob(name, digest, 0).await;
         opened.map_err(|error| self.failed(error))
@@ -232,17 +242,21 @@ impl Task {
         };
         let content = size.map(|size| staged.reader(size));
         if let Some(content) = &content {
-            self.progress.send_replace(announce(content, staged.written()));
+            self.progress
+                .send_replace(announce(content, staged.written()));
         }
-        let source = stream::try_unfold((stream, staged.written()), |(mut stream, so_far)| async move {
-            let next = stream.next().await.map_err(|error| self.failed(error))?;
-            let Some(bytes) = next else { return Ok(None) };
-            let so_far = so_far + bytes.len() as u64;
-            if size.is_none() && so_far > MAX_UNSIZED {
-                return Err(self.misbehaved("sends a blob without end"));
-            }
-            Ok(Some((bytes, (stream, so_far))))
-        });
+        let source = stream::try_unfold(
+            (stream, staged.written()),
+            |(mut stream, so_far)| async move {
+                let next = stream.next().await.map_err(|error| self.failed(error))?;
+                let Some(bytes) = next else { return Ok(None) };
+                let so_far = so_far + bytes.len() as u64;
+                if size.is_none() && so_far > MAX_UNSIZED {
+                    return Err(self.misbehaved("sends a blob without end"));
+                }
+                Ok(Some((bytes, (stream, so_far))))
+            },
+        );
         let (staged, poured) = pour(staged, source, |written| {
             if let Some(content) = &content {
                 self.progress.send_replace(announce(content, written));
@@ -300,7 +314,8 @@ impl Task {
     }
 
     fn failed(&self, error: UpstreamError) -> Error {
-        self.mirror.failure(Missing::Blob(self.digest.clone()), error)
+        self.mirror
+            .failure(Missing::Blob(self.digest.clone()), error)
     }
 
     fn misbehaved(&self, reason: &str) -> Error {

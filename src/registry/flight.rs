@@ -101,14 +101,21 @@ mod tests {
 
     #[tokio::test]
     async fn many_ask_and_one_does_it() {
-        let (flights, calls, go) = (flights(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (flights, calls, go) = (
+            flights(),
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(Notify::new()),
+        );
         let ask = || async {
             let (calls, go) = (Arc::clone(&calls), Arc::clone(&go));
             let work = || async move {
                 go.notified().await;
                 calls.fetch_add(1, Ordering::SeqCst)
             };
-            flights.share(&1, work).await.map(|shared| (shared.value, shared.joined))
+            flights
+                .share(&1, work)
+                .await
+                .map(|shared| (shared.value, shared.joined))
         };
         let (a, b, ()) = tokio::join!(ask(), ask(), async { go.notify_one() });
         assert_eq!((a, b), (Some((0, false)), Some((0, true))));
@@ -136,7 +143,18 @@ mod tests {
     #[tokio::test]
     async fn work_that_panics_is_an_error_and_leaves_nothing_behind() {
         let flights = flights();
-        assert!(flights.share(&1, || async { panic!("on purpose") }).await.is_none());
-        assert_eq!(flights.share(&1, || async { 3 }).await.map(|shared| shared.value), Some(3));
+        assert!(
+            flights
+                .share(&1, || async { panic!("on purpose") })
+                .await
+                .is_none()
+        );
+        assert_eq!(
+            flights
+                .share(&1, || async { 3 })
+                .await
+                .map(|shared| shared.value),
+            Some(3)
+        );
     }
 }

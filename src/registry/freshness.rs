@@ -39,7 +39,8 @@ impl TagState {
     /// Whether the upstream need not be asked again. A check in the future means that the clock
     /// was set back: nothing is known of its age then.
     fn is_fresh(&self, fresh_for: Duration, now: SystemTime) -> bool {
-        now.duration_since(self.checked).is_ok_and(|age| age < fresh_for)
+        now.duration_since(self.checked)
+            .is_ok_and(|age| age < fresh_for)
     }
 }
 
@@ -80,7 +81,8 @@ impl Registry {
             Err(_) => format!("upstream {}: no answer yet", upstream.name()),
         };
         self.inner.memory.remember_failure(&key);
-        self.mark_stale(mirror, tag, &cached.state, now, &failure).await;
+        self.mark_stale(mirror, tag, &cached.state, now, &failure)
+            .await;
         served(cached, Outcome::Stale)
     }
 
@@ -172,11 +174,11 @@ impl Registry {
         }
         let name = mirror.repository.name();
         tracing::warn!(repository = %name, %tag, "serving the cached copy: {failure}");
-        let stale = TagState {
+        let marked = TagState {
             stale_since: Some(now),
             ..state.clone()
         };
-        self.put_tag_state(mirror, tag, stale).await;
+        self.put_tag_state(mirror, tag, marked).await;
     }
 
     /// A tag's state is worth a log line, but no failed pull.

@@ -87,18 +87,21 @@ impl Registry {
             all.into_iter().collect::<Vec<Tag>>()
         };
         let (stale, upstream) = match (listed, mirror.upstream()) {
-            (Some((tags, true)), _) => return Ok((merged(tags), Outcome::Hit)),
+            (Some((tags, true)), _) | (Some((tags, false)), Err(_)) => {
+                return Ok((merged(tags), Outcome::Hit));
+            }
             (listed, Ok(upstream)) => (listed.map(|(tags, _)| tags), Arc::clone(upstream)),
-            (Some((tags, false)), Err(_)) => return Ok((merged(tags), Outcome::Hit)),
             (None, Err(_)) if known => return Ok((kept, Outcome::Hit)),
             (None, Err(error)) => return Err(error),
         };
         let asked = self.upstream_tags(mirror, &upstream);
         let answer = if known {
-            tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
-                let what = "the list of tags";
-                Err(mirror.failure(Missing::Tags, UpstreamError::Timeout { what }))
-            })
+            tokio::time::timeout(PATIENCE, asked)
+                .await
+                .unwrap_or_else(|_| {
+                    let what = "the list of tags";
+                    Err(mirror.failure(Missing::Tags, UpstreamError::Timeout { what }))
+                })
         } else {
             asked.await
         };

@@ -43,7 +43,10 @@ impl Memory {
             K: std::hash::Hash + Eq + Send + Sync + 'static,
             V: Clone + Send + Sync + 'static,
         {
-            Cache::builder().max_capacity(entries).time_to_live(life).build()
+            Cache::builder()
+                .max_capacity(entries)
+                .time_to_live(life)
+                .build()
         }
         Self {
             no: bounded(10_000, NO_LIFE),

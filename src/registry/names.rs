@@ -155,7 +155,12 @@ impl Names {
     /// The upstream that the path itself names, and the repository's name there.
     fn upstream_in_path(&self, target: &Target) -> Result<Option<(String, RepositoryName)>, Error> {
         let unknown = |host: &String| Error::UnknownUpstream(host.clone());
-        for host in [&target.prefix, &target.host].into_iter().flatten() {
+        let host = match (&target.prefix, &target.host) {
+            // Two registries in one path: the inner one is nothing that the outer one has.
+            (Some(_), Some(host)) => return Err(unknown(host)),
+            (host, None) | (None, host) => host,
+        };
+        if let Some(host) = host {
             let upstream = self.configured(host).ok_or_else(|| unknown(host))?;
             return Ok(Some((upstream, target.name.clone())));
         }
@@ -178,12 +183,7 @@ impl Names {
         self.upstreams.contains_key(name).then(|| name.to_owned())
     }
 
-    fn mirror(
-        &self,
-        upstream: &str,
-        name: RepositoryName,
-        bare: Option<RepositoryName>,
-    ) -> Place {
+    fn mirror(&self, upstream: &str, name: RepositoryName, bare: Option<RepositoryName>) -> Place {
         let name = if upstream == DOCKER_HUB && name.is_single() {
             in_library(&name)
         } else {

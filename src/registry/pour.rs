@@ -25,10 +25,10 @@ pub(super) async fn pour(
     written: impl FnMut(u64),
 ) -> (Option<Staged>, Result<(), Error>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let (received, (staged, written)) =
+    let (source_ended, (staged, disk)) =
         tokio::join!(receive(source, sender), write(staged, receiver, written));
     // A full disk also ends the receiving: the disk's failure is the one to tell.
-    (staged, written.and(received))
+    (staged, disk.and(source_ended))
 }
 
 async fn receive(

@@ -95,7 +95,8 @@ impl Registry {
                 }
             }
             (Place::Mirror(mirror), Reference::Tag(tag)) => {
-                self.mirrored_tag(mirror, tag, want, SystemTime::now()).await
+                self.mirrored_tag(mirror, tag, want, SystemTime::now())
+                    .await
             }
             (Place::Mirror(mirror), Reference::Digest(digest)) => {
                 self.mirrored_manifest(mirror, digest, want).await
@@ -225,7 +226,14 @@ impl Registry {
                 if known.is_none_or(|known| known.checked <= checked) {
                     let digest = stored.digest.clone();
                     let stale_since = None;
-                    repository.put_tag_state(&tag, &TagState { digest, checked, stale_since })?;
+                    repository.put_tag_state(
+                        &tag,
+                        &TagState {
+                            digest,
+                            checked,
+                            stale_since,
+                        },
+                    )?;
                 }
             }
             Ok(())
@@ -301,7 +309,8 @@ impl Registry {
     ) -> Result<(u64, bool), Error> {
         let key = (mirror.repository.name().clone(), digest.clone());
         let work = || {
-            let (upstream, name, digest) = (Arc::clone(upstream), mirror.name.clone(), digest.clone());
+            let (upstream, name, digest) =
+                (Arc::clone(upstream), mirror.name.clone(), digest.clone());
             async move { upstream.blob_size(&name, &digest).await }
         };
         let shared = self.inner.sizes.share(&key, work).await;
@@ -312,7 +321,9 @@ impl Registry {
                 if Error::is_no(&error) {
                     let reference = Reference::Digest(digest.clone());
                     let name = mirror.repository.name();
-                    self.inner.memory.remember_no(name, &reference, error.clone());
+                    self.inner
+                        .memory
+                        .remember_no(name, &reference, error.clone());
                 }
                 Err(mirror.failure(Missing::Blob(digest.clone()), error))
             }
@@ -361,7 +372,9 @@ impl Registry {
     ) -> Error {
         if Error::is_no(&error) {
             let name = mirror.repository.name();
-            self.inner.memory.remember_no(name, &reference, error.clone());
+            self.inner
+                .memory
+                .remember_no(name, &reference, error.clone());
         }
         mirror.failure(Missing::Manifest(reference), error)
     }

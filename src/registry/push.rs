@@ -144,7 +144,9 @@ impl Registry {
         self.may_write()?;
         let session = self.inner.uploads.of(repository, id);
         let mut progress = session.lock().await;
-        let staged = self.append(repository, id, chunk, body, &mut progress).await?;
+        let staged = self
+            .append(repository, id, chunk, body, &mut progress)
+            .await?;
         let written = staged.written();
         blocking(move || staged.sync()).await?;
         Ok(written)
@@ -162,7 +164,9 @@ impl Registry {
         self.may_write()?;
         let session = self.inner.uploads.of(repository, id);
         let mut progress = session.lock().await;
-        let staged = self.append(repository, id, chunk, body, &mut progress).await?;
+        let staged = self
+            .append(repository, id, chunk, body, &mut progress)
+            .await?;
         let (target, name, wanted) = (repository.clone(), id.clone(), digest.clone());
         let stored = blocking(move || commit_or_cancel(&target, &name, staged, &wanted)).await?;
         // Whoever waits for the lock finds no session on disk any more.
@@ -180,9 +184,10 @@ impl Registry {
         let _writing = session.lock().await;
         self.inner.uploads.forget(repository, id);
         let (repository, id) = (repository.clone(), id.clone());
-        match blocking(move || repository.cancel_upload(&id)).await? {
-            true => Ok(()),
-            false => Err(Error::UploadUnknown),
+        if blocking(move || repository.cancel_upload(&id)).await? {
+            Ok(())
+        } else {
+            Err(Error::UploadUnknown)
         }
     }
 

@@ -27,7 +27,11 @@ impl Registry {
     /// Starts sweeping: now, and then again and again.
     pub fn keep_swept(&self) {
         let registry = self.clone();
-        let interval = self.inner.settings.purging.map_or(INTERVAL, |purging| purging.interval);
+        let interval = self
+            .inner
+            .settings
+            .purging
+            .map_or(INTERVAL, |purging| purging.interval);
         // A sweep walks the tree; an interval of nothing would do nothing else.
         let interval = interval.max(Duration::from_secs(1));
         self.inner.tasks.spawn(async move {
@@ -53,7 +57,9 @@ impl Registry {
             if dry_run {
                 return Ok((planned.len(), 0));
             }
-            store.sweep(&planned).map(|removed| (planned.len(), removed))
+            store
+                .sweep(&planned)
+                .map(|removed| (planned.len(), removed))
         });
         match swept.await {
             Ok((0, _)) => {}

@@ -1,8 +1,8 @@
 //! Blobs: content under its digest, shared by all repositories that link it.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use crate::oci::Digest;
@@ -85,7 +85,8 @@ impl Store {
     pub(super) fn put_data(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let present = self.open_blob(digest)?;
         if present.is_some_and(|blob| {
-            blob.read_at(0, bytes.len() + 1).is_ok_and(|stored| stored == bytes)
+            blob.read_at(0, bytes.len() + 1)
+                .is_ok_and(|stored| stored == bytes)
         }) {
             return Ok(());
         }

@@ -64,7 +64,10 @@ impl Walk<'_> {
     fn may_hold_more(&self, path: &[String]) -> bool {
         self.after.as_ref().is_none_or(|after| {
             let depth = path.len().min(after.len());
-            path[..depth].iter().map(String::as_str).ge(after[..depth].iter().copied())
+            path[..depth]
+                .iter()
+                .map(String::as_str)
+                .ge(after[..depth].iter().copied())
         })
     }
 
@@ -98,7 +101,10 @@ mod tests {
         let listed = store.repositories(None, 100).unwrap();
         let listed: Vec<_> = listed.iter().map(RepositoryName::as_str).collect();
         assert_eq!(listed, ["a", "a/b", "a/b/c", "a-b", "b/c/d"]);
-        assert_eq!(store.repositories(Some("a/a\0"), 1).unwrap()[0].as_str(), "a/b");
+        assert_eq!(
+            store.repositories(Some("a/a\0"), 1).unwrap()[0].as_str(),
+            "a/b"
+        );
         assert!(store.repositories(None, 0).unwrap().is_empty());
     }
 

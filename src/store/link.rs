@@ -12,7 +12,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Digest>, StoreError> {
     let Some(bytes) = file::read(path, 1024)? else {
         return Ok(None);
     };
-    let digest = str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
+    let digest = str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.trim_end().parse().ok());
     if digest.is_none() {
         tracing::warn!(path = %path.display(), "a link without a digest: taken as absent");
     }

@@ -26,7 +26,9 @@ impl Lock {
                 // It may be empty if the other has only just started.
                 drop((&file).take(40).read_to_string(&mut holder));
                 let holder = holder.trim();
-                return Ok(Err(if holder.is_empty() { "unknown" } else { holder }.to_owned()));
+                return Ok(Err(
+                    if holder.is_empty() { "unknown" } else { holder }.to_owned()
+                ));
             }
             Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
         }

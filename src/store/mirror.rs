@@ -51,7 +51,8 @@ impl Repository {
     pub fn put_tag_state(&self, tag: &Tag, state: &TagState) -> Result<(), StoreError> {
         self.put_tag(tag, &state.digest)?;
         let seconds = |time: SystemTime| {
-            time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+            time.duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs())
         };
         let record = Record {
             digest: state.digest.to_string(),

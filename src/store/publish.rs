@@ -24,7 +24,11 @@ pub(super) fn create_dir_all(path: &Path) -> Result<(), StoreError> {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Whoever made it a moment ago may not have synced the parent yet.
-            if path.is_dir() { Ok(()) } else { Err(error).context("make directory", path) }
+            if path.is_dir() {
+                Ok(())
+            } else {
+                Err(error).context("make directory", path)
+            }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
             Some(parent) if parent != Path::new("") => {

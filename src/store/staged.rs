@@ -36,11 +36,7 @@ impl Staged {
     }
 
     /// Opens `path` whose first `written` bytes are already in `hasher`; bytes beyond are cut off.
-    pub(super) fn reopen(
-        path: PathBuf,
-        hasher: Hasher,
-        written: u64,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn reopen(path: PathBuf, hasher: Hasher, written: u64) -> Result<Self, StoreError> {
         let file = publish::open_staged(&path)?;
         let length = file.metadata().context("look at", &path)?.len();
         if length < written {
@@ -75,7 +71,9 @@ impl Staged {
 
     /// Adds bytes at the end.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        (&*self.file).write_all(bytes).context("write", &self.path)?;
+        (&*self.file)
+            .write_all(bytes)
+            .context("write", &self.path)?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())

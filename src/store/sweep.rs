@@ -95,14 +95,22 @@ fn look_into(directory: &Path, found: &mut Vec<Leftover>) {
         } else if metadata.is_dir() {
             look_into(&path, found);
         } else if let (Some(sort), Ok(touched)) = (sort_of(&path, &name), metadata.modified()) {
-            found.push(Leftover { path, sort, touched });
+            found.push(Leftover {
+                path,
+                sort,
+                touched,
+            });
         }
     }
 }
 
 /// Tells by the name; a tag's record may bear nearly any name, so both must fit wholly.
 fn sort_of(path: &Path, name: &str) -> Option<Sort> {
-    let is_in_blob = || path.ancestors().nth(4).is_some_and(|blobs| blobs.ends_with("blobs"));
+    let is_in_blob = || {
+        path.ancestors()
+            .nth(4)
+            .is_some_and(|blobs| blobs.ends_with("blobs"))
+    };
     if name == "fill" && is_in_blob() {
         return Some(Sort::Fill);
     }
@@ -112,6 +120,10 @@ fn sort_of(path: &Path, name: &str) -> Option<Sort> {
 
 /// The newest change to a session: its directory's or its data's.
 fn last_touched(upload: &Path) -> Option<SystemTime> {
-    let modified = |path: &Path| path.symlink_metadata().and_then(|found| found.modified()).ok();
+    let modified = |path: &Path| {
+        path.symlink_metadata()
+            .and_then(|found| found.modified())
+            .ok()
+    };
     modified(upload).max(modified(&upload.join("data")))
 }

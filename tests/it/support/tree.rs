@@ -30,7 +30,12 @@ pub(crate) fn assert_sound(tree: &Path) {
         if file.ends_with("data") {
             let hex = name_of(file.parent().expect("a directory"));
             let bytes = fs::read(&file).expect("a readable blob");
-            assert_eq!(sha256(&bytes), format!("sha256:{hex}"), "{}", file.display());
+            assert_eq!(
+                sha256(&bytes),
+                format!("sha256:{hex}"),
+                "{}",
+                file.display()
+            );
         }
     }
     for file in files(&tree.join("repositories")) {
@@ -39,7 +44,11 @@ pub(crate) fn assert_sound(tree: &Path) {
             let (algorithm, hex) = digest.split_once(':').expect("a digest in a link");
             let data = tree.join(format!("blobs/{algorithm}/{}/{hex}/data", &hex[..2]));
             let is_history = file.components().any(|step| step.as_os_str() == "index");
-            assert!(data.is_file() || is_history, "{} is dangling", file.display());
+            assert!(
+                data.is_file() || is_history,
+                "{} is dangling",
+                file.display()
+            );
         }
     }
 }
@@ -56,5 +65,8 @@ pub(crate) fn assert_nothing_staged(tree: &Path) {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().expect("a name").to_string_lossy().into_owned()
+    path.file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned()
 }

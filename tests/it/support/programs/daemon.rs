@@ -124,7 +124,12 @@ impl Daemon {
         let mut log = self.log.clone();
         // Its end of the pipe closes with the process, so nothing needs to be asked repeatedly.
         let ended = timeout(limit, log.wait_for(|log| log.ended)).await.is_ok();
-        assert!(ended, "{} has not ended after {limit:?}\n{}", self.name, self.log());
+        assert!(
+            ended,
+            "{} has not ended after {limit:?}\n{}",
+            self.name,
+            self.log()
+        );
         self.child.wait().expect("our own child")
     }
 

@@ -68,7 +68,10 @@ impl Answer {
 
     /// The first error code of an error body.
     pub(crate) fn code(&self) -> String {
-        self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
+        self.json()["errors"][0]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -164,7 +167,10 @@ fn larder(config: &Value, environment: &[(String, String)], home: &TempDir) -> C
     let mut larder = command("sh", home.path());
     // Its proxy variables would keep larder from the hub's other host names.
     larder.arg("-c").arg(r#"exec "$0" "$@""#);
-    larder.arg(env!("CARGO_BIN_EXE_larder")).arg("serve").arg(&file);
+    larder
+        .arg(env!("CARGO_BIN_EXE_larder"))
+        .arg("serve")
+        .arg(&file);
     larder.envs(environment.iter().map(|(name, value)| (name, value)));
     larder
 }
@@ -176,8 +182,13 @@ fn listening_on(line: &str) -> Option<String> {
 
 /// A client that talks to loopback only, follows nothing, and decodes nothing.
 fn client() -> reqwest::Client {
-    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    client.tls_danger_accept_invalid_certs(false).build().expect("a client")
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none());
+    client
+        .tls_danger_accept_invalid_certs(false)
+        .build()
+        .expect("a client")
 }
 
 impl Larder {
@@ -208,7 +219,9 @@ impl Larder {
 
     /// Waits until a line of the log holds `text`.
     pub(crate) async fn logged(&self, text: &str) {
-        self.daemon.ready(|line| line.contains(text).then_some(())).await;
+        self.daemon
+            .ready(|line| line.contains(text).then_some(()))
+            .await;
     }
 
     /// Its process id.
@@ -260,7 +273,9 @@ impl Larder {
     /// Uploads a blob in one request after the POST; a panic if it is not taken.
     pub(crate) async fn push_blob(&self, name: &str, bytes: &[u8]) -> String {
         let digest = super::super::image::sha256(bytes);
-        let started = self.send(self.request("POST", &format!("/v2/{name}/blobs/uploads/"))).await;
+        let started = self
+            .send(self.request("POST", &format!("/v2/{name}/blobs/uploads/")))
+            .await;
         assert_eq!(started.status, 202, "{started:?}");
         let location = format!("{}&digest={digest}", started.header("location"));
         let put = self.request("PUT", &location).body(bytes.to_vec());
@@ -278,7 +293,9 @@ impl Larder {
         bytes: impl Into<Vec<u8>>,
     ) -> Answer {
         let path = format!("/v2/{name}/manifests/{reference}");
-        let put = self.request("PUT", &path).header("content-type", media_type);
+        let put = self
+            .request("PUT", &path)
+            .header("content-type", media_type);
         self.send(put.body(bytes.into())).await
     }
 
@@ -291,7 +308,12 @@ impl Larder {
             Box::pin(self.push(name, &child.digest(), child)).await;
         }
         let pushed = self
-            .put_manifest(name, tag, image.media_type(), image.manifest_bytes().to_vec())
+            .put_manifest(
+                name,
+                tag,
+                image.media_type(),
+                image.manifest_bytes().to_vec(),
+            )
             .await;
         assert_eq!(pushed.status, 201, "{pushed:?}");
     }
@@ -326,7 +348,9 @@ impl Larder {
         let home = new_home("second");
         let mut config = self.config.clone();
         config["http"]["addr"] = json!("127.0.0.1:0");
-        larder(&config, &self.environment, &home).output().expect("larder starts")
+        larder(&config, &self.environment, &home)
+            .output()
+            .expect("larder starts")
     }
 
     /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks
@@ -334,7 +358,11 @@ impl Larder {
     pub(crate) async fn finish(mut self) {
         self.signal(Signal::TERM);
         let status = self.ended().await;
-        assert!(status.success(), "larder ended with {status}\n{}", self.daemon.log());
+        assert!(
+            status.success(),
+            "larder ended with {status}\n{}",
+            self.daemon.log()
+        );
         assert!(!self.log().contains("panicked"), "{}", self.daemon.log());
         tree::assert_sound(&self.tree());
         tree::assert_nothing_staged(&self.tree());
