@@ -7,8 +7,8 @@
 //!
 //! 1. [`oci::route`]: what a path asks for
 //! 2. [`http`]'s `handler`: from a request to its answer
-//! 3. [`registry::pull`]: from the disk, or from the upstream
-//! 4. [`registry::fill`]: one download for all who wait
+//! 3. [`registry`]'s `pull`: from the disk, or from the upstream
+//! 4. [`registry`]'s `fill`: one download for all who wait
 //! 5. [`store`]'s `link`: what makes content a repository's
 //!
 //! # The house

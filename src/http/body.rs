@@ -11,8 +11,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use crate::registry::pull::BlobReader;
-use crate::registry::{Error, Outcome};
+use crate::registry::{BlobReader, Error, Outcome};
 
 /// How long a client may send nothing in the middle of a body.
 const IDLE: Duration = Duration::from_mins(1);

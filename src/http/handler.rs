@@ -10,8 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::oci::route::{self, Route};
-use crate::registry::pull::Want;
-use crate::registry::{Error, Outcome, Registry};
+use crate::registry::{Error, Outcome, Registry, Want};
 
 use super::answer::{API_VERSION, Answer};
 use super::body::{self, Body, Record};

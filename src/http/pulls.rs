@@ -7,8 +7,7 @@ use crate::oci::accept::{Accept, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
 use crate::oci::{Digest, Page, Reference, Target};
-use crate::registry::pull::{BlobAnswer, ManifestAnswer, Want};
-use crate::registry::{Outcome, Resolved};
+use crate::registry::{BlobAnswer, ManifestAnswer, Outcome, Resolved, Want};
 
 use super::answer::{Answer, etag};
 use super::body::Body;

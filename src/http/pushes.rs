@@ -8,8 +8,7 @@ use crate::oci::manifest::{MAX_SIZE, ManifestError};
 use crate::oci::range::upload_chunk;
 use crate::oci::route::{NewUpload, UploadStep};
 use crate::oci::{Digest, ErrorCode, MediaType, Reference, Target};
-use crate::registry::Error;
-use crate::registry::push::Chunk;
+use crate::registry::{Chunk, Error};
 use crate::store::{Repository, UploadId};
 
 use super::answer::{Answer, SUBJECT, UPLOAD_UUID};

@@ -20,9 +20,9 @@ use crate::oci::{Digest, RepositoryName};
 use crate::store::{Blob, Staged, StoreError};
 use crate::upstream::{BlobStream, Upstream, UpstreamError};
 
+use super::content::BlobContent;
 use super::names::Mirror;
 use super::pour::pour;
-use super::pull::BlobContent;
 use super::{Error, Missing, Registry, blocking};
 
 /// The most that is taken from an upstream that does not say how much it will send.

@@ -3,21 +3,23 @@
 //! This is where the store and the upstreams meet; neither knows of the other. Nothing here knows
 //! of HTTP: what it returns is content and outcomes, and errors that say what a caller can act on.
 //!
-//! Reading order: [`names`] (which repository), [`pull`] (manifests and blobs), [`fill`] (one
-//! download for all who wait), [`push`].
+//! Reading order: `names` (which repository), `pull` (manifests and blobs), `fill` (one download
+//! for all who wait), `push`.
 
 mod adopt;
+mod content;
 mod error;
-pub mod fill;
+mod fill;
 mod flight;
 mod freshness;
 mod listing;
+mod manifests;
 mod memory;
-pub mod names;
+mod names;
 mod outcome;
 mod pour;
-pub mod pull;
-pub mod push;
+mod pull;
+mod push;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -30,10 +32,14 @@ use tokio_util::task::TaskTracker;
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
 
+pub use content::{BlobContent, BlobReader};
 pub use error::{Error, Missing};
 pub use listing::Listed;
+pub use manifests::ManifestAnswer;
 pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use outcome::Outcome;
+pub use pull::{BlobAnswer, Want};
+pub use push::{Chunk, Pushed};
 pub use sweep::Purging;
 
 /// What the registry needs to know of the configuration.
@@ -67,7 +73,7 @@ struct Inner {
     names: Names,
     tasks: Tasks,
     fills: fill::Fills,
-    manifests: flight::Flights<memory::ManifestKey, pull::FetchResult>,
+    manifests: flight::Flights<memory::ManifestKey, manifests::FetchResult>,
     tags: flight::Flights<memory::TagKey, freshness::HeadResult>,
     sizes: flight::Flights<memory::BlobKey, pull::SizeResult>,
     lists: flight::Flights<crate::oci::RepositoryName, listing::UpstreamTags>,

@@ -7,7 +7,9 @@
     reason = "tests fail by panicking, and make and break files as they like"
 )]
 
+mod architecture;
 mod configuration;
 mod hub_itself;
+mod laws;
 mod programs_themselves;
 mod support;

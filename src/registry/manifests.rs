@@ -1,0 +1,222 @@
+//! Manifests of mirrors: fetched whole, verified, and kept.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::oci::manifest::media_type_of;
+use crate::oci::{Digest, MediaType, Reference};
+use crate::store::{StoreError, StoredManifest, TagState};
+use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
+
+use super::names::Mirror;
+use super::pull::Want;
+use super::{Error, Missing, Outcome, Registry, blocking};
+
+pub(super) type FetchResult = Result<Arc<StoredManifest>, Error>;
+
+/// A manifest, or what its upstream says about it.
+#[derive(Clone, Debug)]
+pub struct ManifestAnswer {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is served as.
+    pub media_type: MediaType,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its bytes; `None` only where a description was wanted.
+    pub bytes: Option<Arc<StoredManifest>>,
+}
+
+impl From<Arc<StoredManifest>> for ManifestAnswer {
+    fn from(stored: Arc<StoredManifest>) -> Self {
+        Self {
+            digest: stored.digest.clone(),
+            media_type: stored.media_type.clone(),
+            size: stored.bytes.len() as u64,
+            bytes: Some(stored),
+        }
+    }
+}
+
+impl Registry {
+    pub(super) async fn mirrored_manifest(
+        &self,
+        mirror: &Mirror,
+        digest: &Digest,
+        want: Want,
+    ) -> Result<(ManifestAnswer, Outcome), Error> {
+        if let Some(stored) = self.stored_manifest(mirror, digest).await? {
+            return Ok((stored.into(), Outcome::Hit));
+        }
+        let upstream = mirror.upstream()?;
+        let reference = Reference::Digest(digest.clone());
+        self.not_refused(mirror, &reference)?;
+        if want == Want::Description {
+            let head = upstream.head_manifest(&mirror.name, &reference).await;
+            match head {
+                Ok(head) => {
+                    if let Some(answer) = described(digest, head.media_type, head.size) {
+                        return Ok((answer, Outcome::Miss));
+                    }
+                }
+                Err(error) if Error::is_no(&error) => {
+                    return Err(self.refused(mirror, reference, error));
+                }
+                // An upstream that refuses HEAD may still give the thing.
+                Err(error) => tracing::debug!(%digest, %error, "HEAD failed, trying GET"),
+            }
+        }
+        let (fetched, joined) = self.fetch_manifest(mirror, upstream, reference).await?;
+        Ok((fetched.into(), Outcome::fetched(joined)))
+    }
+
+    /// A mirror's manifest, if it is here. A damaged one counts as absent: it can be had again.
+    pub(super) async fn stored_manifest(
+        &self,
+        mirror: &Mirror,
+        digest: &Digest,
+    ) -> Result<Option<Arc<StoredManifest>>, Error> {
+        let (repository, digest) = (mirror.repository.clone(), digest.clone());
+        let found = blocking(move || match repository.manifest(&digest) {
+            Err(StoreError::Damaged(_)) => Ok(None),
+            found => found,
+        });
+        Ok(found.await?.map(Arc::new))
+    }
+
+    /// Gets a manifest from the upstream and stores it, once for all who ask at the same time.
+    pub(super) async fn fetch_manifest(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+        reference: Reference,
+    ) -> Result<(Arc<StoredManifest>, bool), Error> {
+        let key = (mirror.repository.name().clone(), reference.clone());
+        let work = || {
+            let (registry, mirror, upstream) = (self.clone(), mirror.clone(), Arc::clone(upstream));
+            async move {
+                match upstream.get_manifest(&mirror.name, &reference).await {
+                    Ok(fetched) => registry.take_in(&mirror, &reference, fetched).await,
+                    Err(error) => Err(registry.refused(&mirror, reference, error)),
+                }
+            }
+        };
+        let shared = self.inner.manifests.share(&key, work).await;
+        let shared = shared.ok_or(Error::Vanished)?;
+        Ok((shared.value?, shared.joined))
+    }
+
+    /// Stores a manifest that was fetched, and moves the tags it was fetched for.
+    async fn take_in(
+        &self,
+        mirror: &Mirror,
+        reference: &Reference,
+        fetched: FetchedManifest,
+    ) -> FetchResult {
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(_) => Digest::of(&fetched.bytes),
+        };
+        let media_type = media_type_of(&fetched.bytes, fetched.media_type.as_ref());
+        let media_type = media_type.map_err(|error| {
+            let reason = format!("sent something that is no manifest: {error}");
+            let missing = Missing::Manifest(reference.clone());
+            mirror.failure(missing, UpstreamError::Misbehaved { reason })
+        })?;
+        let manifest = Arc::new(StoredManifest {
+            digest: digest.clone(),
+            media_type,
+            bytes: fetched.bytes.into(),
+        });
+        let key = (mirror.repository.name().clone(), digest.clone());
+        let mut tags = self.inner.memory.take_told(&key);
+        if let Reference::Tag(tag) = reference {
+            tags.insert(tag.clone(), SystemTime::now());
+        }
+        let (repository, stored) = (mirror.repository.clone(), Arc::clone(&manifest));
+        let kept = blocking(move || {
+            repository.put_manifest(&stored.digest, &stored.media_type, &stored.bytes)?;
+            for (tag, checked) in tags {
+                // A tag that was checked later than this was told has moved on.
+                let known = repository.tag_state(&tag)?;
+                if known.is_none_or(|known| known.checked <= checked) {
+                    let digest = stored.digest.clone();
+                    let stale_since = None;
+                    repository.put_tag_state(
+                        &tag,
+                        &TagState {
+                            digest,
+                            checked,
+                            stale_since,
+                        },
+                    )?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = kept.await {
+            // A full disk fails no pull: the bytes are verified, and they are here.
+            tracing::error!(repository = %mirror.repository.name(), %digest, %error, "fetched, but not kept");
+        }
+        Ok(manifest)
+    }
+
+    /// Whether the upstream has not just said no to this.
+    pub(super) fn not_refused(&self, mirror: &Mirror, reference: &Reference) -> Result<(), Error> {
+        match self.inner.memory.no(mirror.repository.name(), reference) {
+            Some(error) => Err(mirror.failure(Missing::Manifest(reference.clone()), error)),
+            None => Ok(()),
+        }
+    }
+
+    /// The error for a manifest that the upstream did not give; a "no" is remembered.
+    pub(super) fn refused(
+        &self,
+        mirror: &Mirror,
+        reference: Reference,
+        error: UpstreamError,
+    ) -> Error {
+        if Error::is_no(&error) {
+            let name = mirror.repository.name();
+            self.inner
+                .memory
+                .remember_no(name, &reference, error.clone());
+        }
+        mirror.failure(Missing::Manifest(reference), error)
+    }
+}
+
+/// An answer from a description alone, where that says all that clients insist on.
+pub(super) fn described(
+    digest: &Digest,
+    media_type: Option<MediaType>,
+    size: Option<u64>,
+) -> Option<ManifestAnswer> {
+    Some(ManifestAnswer {
+        digest: digest.clone(),
+        media_type: media_type.filter(|media_type| !media_type.is_vague())?,
+        size: size.filter(|size| *size > 0)?,
+        bytes: None,
+    })
+}
+
+impl Mirror {
+    /// The error for something that the upstream did not give. A plain "no" is an answer like a
+    /// local one; that an upstream denies what our own token was good for also means "no":
+    /// Docker Hub says 401 for repositories that do not exist.
+    pub(super) fn failure(&self, what: Missing, error: UpstreamError) -> Error {
+        let name = self.repository.name().clone();
+        if Error::is_no(&error) {
+            return Error::Unknown { name, what };
+        }
+        let upstream = match self.upstream() {
+            Ok(upstream) => upstream.name().to_owned(),
+            Err(_) => name.to_string(),
+        };
+        Error::Upstream {
+            upstream,
+            what,
+            error,
+        }
+    }
+}
