@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use crate::upstream::UpstreamError;
 
 /// What was asked for, where it cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Missing {
     /// A manifest, by tag or by digest.
     Manifest(Reference),

@@ -314,8 +314,8 @@ impl Task {
     }
 
     fn failed(&self, error: UpstreamError) -> Error {
-        self.mirror
-            .failure(Missing::Blob(self.digest.clone()), error)
+        let what = Missing::Blob(self.digest.clone());
+        self.registry.refused(&self.mirror, what, error)
     }
 
     fn misbehaved(&self, reason: &str) -> Error {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::oci::{Reference, Tag};
+use crate::oci::{Digest, Reference, Tag};
 use crate::store::{StoredManifest, TagState};
 use crate::upstream::{ManifestHead, Upstream, UpstreamError};
 
@@ -53,16 +53,11 @@ impl Registry {
         want: Want,
         now: SystemTime,
     ) -> Result<(ManifestAnswer, Outcome), Error> {
-        let reference = Reference::Tag(tag.clone());
+        let what = Missing::Manifest(Reference::Tag(tag.clone()));
         let Some(cached) = self.cached_tag(mirror, tag).await? else {
             let upstream = Arc::clone(mirror.upstream()?);
-            self.not_refused(mirror, &reference)?;
-            return match self.ask(mirror, &upstream, tag, want).await {
-                Err(Error::Unknown { .. }) => {
-                    Err(self.refused(mirror, reference, UpstreamError::NotFound))
-                }
-                answer => answer,
-            };
+            self.not_refused(mirror, what)?;
+            return self.ask(mirror, &upstream, tag, want).await;
         };
         let served = |cached: Cached, outcome| Ok((cached.manifest.into(), outcome));
         let Ok(upstream) = mirror.upstream().cloned() else {
@@ -82,7 +77,7 @@ impl Registry {
             Err(_) => format!("upstream {}: no answer yet", upstream.name()),
         };
         self.inner.memory.remember_failure(&key);
-        self.mark_stale(mirror, tag, &cached.state, now, &failure)
+        self.mark_stale(mirror, tag, &cached.manifest.digest, now, &failure)
             .await;
         served(cached, Outcome::Stale)
     }
@@ -133,7 +128,7 @@ impl Registry {
             Err(UpstreamError::Failed { status: 405 | 501 } | UpstreamError::Misbehaved { .. }) => {
                 by_tag
             }
-            Err(error) => return Err(mirror.failure(Missing::Manifest(by_tag), error)),
+            Err(error) => return Err(self.refused(mirror, Missing::Manifest(by_tag), error)),
         };
         let (manifest, joined) = self.fetch_manifest(mirror, upstream, reference).await?;
         Ok((manifest.into(), Outcome::fetched(joined)))
@@ -166,20 +161,19 @@ impl Registry {
         &self,
         mirror: &Mirror,
         tag: &Tag,
-        state: &TagState,
+        digest: &Digest,
         now: SystemTime,
         failure: &str,
     ) {
-        if state.stale_since.is_some() {
-            return;
-        }
         let name = mirror.repository.name();
-        tracing::warn!(repository = %name, %tag, "serving the cached copy: {failure}");
-        let marked = TagState {
-            stale_since: Some(now),
-            ..state.clone()
-        };
-        self.put_tag_state(mirror, tag, marked).await;
+        let (repository, stale, named) = (mirror.repository.clone(), tag.clone(), digest.clone());
+        match blocking(move || repository.mark_stale(&stale, &named, now)).await {
+            Ok(true) => {
+                tracing::warn!(repository = %name, %tag, "serving the cached copy: {failure}");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(repository = %name, %tag, %error, "not marked stale"),
+        }
     }
 
     /// A tag's state is worth a log line, but no failed pull.

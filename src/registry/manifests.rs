@@ -50,7 +50,7 @@ impl Registry {
         }
         let upstream = mirror.upstream()?;
         let reference = Reference::Digest(digest.clone());
-        self.not_refused(mirror, &reference)?;
+        self.not_refused(mirror, Missing::Manifest(reference.clone()))?;
         if want == Want::Description {
             let head = upstream.head_manifest(&mirror.name, &reference).await;
             match head {
@@ -60,7 +60,7 @@ impl Registry {
                     }
                 }
                 Err(error) if Error::is_no(&error) => {
-                    return Err(self.refused(mirror, reference, error));
+                    return Err(self.refused(mirror, Missing::Manifest(reference), error));
                 }
                 // An upstream that refuses HEAD may still give the thing.
                 Err(error) => tracing::debug!(%digest, %error, "HEAD failed, trying GET"),
@@ -97,7 +97,9 @@ impl Registry {
             async move {
                 match upstream.get_manifest(&mirror.name, &reference).await {
                     Ok(fetched) => registry.take_in(&mirror, &reference, fetched).await,
-                    Err(error) => Err(registry.refused(&mirror, reference, error)),
+                    Err(error) => {
+                        Err(registry.refused(&mirror, Missing::Manifest(reference), error))
+                    }
                 }
             }
         };
@@ -162,27 +164,20 @@ impl Registry {
     }
 
     /// Whether the upstream has not just said no to this.
-    pub(super) fn not_refused(&self, mirror: &Mirror, reference: &Reference) -> Result<(), Error> {
-        match self.inner.memory.no(mirror.repository.name(), reference) {
-            Some(error) => Err(mirror.failure(Missing::Manifest(reference.clone()), error)),
+    pub(super) fn not_refused(&self, mirror: &Mirror, what: Missing) -> Result<(), Error> {
+        match self.inner.memory.no(mirror.repository.name(), &what) {
+            Some(error) => Err(mirror.failure(what, error)),
             None => Ok(()),
         }
     }
 
-    /// The error for a manifest that the upstream did not give; a "no" is remembered.
-    pub(super) fn refused(
-        &self,
-        mirror: &Mirror,
-        reference: Reference,
-        error: UpstreamError,
-    ) -> Error {
+    /// The error for what the upstream did not give; a "no" is remembered.
+    pub(super) fn refused(&self, mirror: &Mirror, what: Missing, error: UpstreamError) -> Error {
         if Error::is_no(&error) {
             let name = mirror.repository.name();
-            self.inner
-                .memory
-                .remember_no(name, &reference, error.clone());
+            self.inner.memory.remember_no(name, &what, error.clone());
         }
-        mirror.failure(Missing::Manifest(reference), error)
+        mirror.failure(what, error)
     }
 }
 

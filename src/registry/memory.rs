@@ -9,6 +9,8 @@ use moka::sync::Cache;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::upstream::UpstreamError;
 
+use super::Missing;
+
 /// A manifest of a mirror.
 pub(super) type ManifestKey = (RepositoryName, Reference);
 /// A tag of a mirror.
@@ -27,7 +29,7 @@ const TOLD_LIFE: Duration = Duration::from_mins(10);
 const PROMISE_LIFE: Duration = Duration::from_hours(1);
 
 pub(super) struct Memory {
-    no: Cache<(RepositoryName, Reference), UpstreamError>,
+    no: Cache<(RepositoryName, Missing), UpstreamError>,
     failed: Cache<TagKey, ()>,
     told: Cache<BlobKey, BTreeMap<Tag, SystemTime>>,
     promised: Cache<BlobKey, ()>,
@@ -59,17 +61,12 @@ impl Memory {
     }
 
     /// The upstream's recent "no" to a question.
-    pub(super) fn no(&self, name: &RepositoryName, reference: &Reference) -> Option<UpstreamError> {
-        self.no.get(&(name.clone(), reference.clone()))
+    pub(super) fn no(&self, name: &RepositoryName, what: &Missing) -> Option<UpstreamError> {
+        self.no.get(&(name.clone(), what.clone()))
     }
 
-    pub(super) fn remember_no(
-        &self,
-        name: &RepositoryName,
-        reference: &Reference,
-        no: UpstreamError,
-    ) {
-        self.no.insert((name.clone(), reference.clone()), no);
+    pub(super) fn remember_no(&self, name: &RepositoryName, what: &Missing, no: UpstreamError) {
+        self.no.insert((name.clone(), what.clone()), no);
     }
 
     /// Whether asking about a cached tag has just failed.

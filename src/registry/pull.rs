@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::oci::{Digest, Reference};
+use crate::store::Blob;
 use crate::upstream::{Upstream, UpstreamError};
 
 use super::content::{BlobContent, HELD_BACK};
@@ -108,7 +109,7 @@ impl Registry {
             return Ok((BlobContent::stored(blob).into(), Outcome::Hit));
         }
         let upstream = Arc::clone(mirror.upstream()?);
-        self.not_refused(mirror, &Reference::Digest(digest.clone()))?;
+        self.not_refused(mirror, Missing::Blob(digest.clone()))?;
         if want == Want::Description {
             let (size, joined) = self.upstream_size(mirror, &upstream, digest).await?;
             self.promise(mirror, digest, want);
@@ -122,8 +123,13 @@ impl Registry {
                 Claim::Stored(blob) => return Ok((BlobContent::stored(blob).into(), Outcome::Hit)),
                 Claim::Unlinked => {
                     self.upstream_size(mirror, &upstream, digest).await?;
-                    self.link(mirror, digest).await?;
-                    continue;
+                    match self.link(mirror, digest).await? {
+                        Some(blob) => {
+                            return Ok((BlobContent::stored(blob).into(), Outcome::Revalidated));
+                        }
+                        // Removed meanwhile: it has to be fetched after all.
+                        None => continue,
+                    }
                 }
                 Claim::Started(fill) => (fill, Outcome::Miss),
                 Claim::Running(fill) => (fill, Outcome::Joined),
@@ -168,22 +174,18 @@ impl Registry {
         let shared = shared.ok_or(Error::Vanished)?;
         match shared.value {
             Ok(size) => Ok((size, shared.joined)),
-            Err(error) => {
-                if Error::is_no(&error) {
-                    let reference = Reference::Digest(digest.clone());
-                    let name = mirror.repository.name();
-                    self.inner
-                        .memory
-                        .remember_no(name, &reference, error.clone());
-                }
-                Err(mirror.failure(Missing::Blob(digest.clone()), error))
-            }
+            Err(error) => Err(self.refused(mirror, Missing::Blob(digest.clone()), error)),
         }
     }
 
-    async fn link(&self, mirror: &Mirror, digest: &Digest) -> Result<(), Error> {
+    /// Links a blob whose data is here, and opens it.
+    async fn link(&self, mirror: &Mirror, digest: &Digest) -> Result<Option<Blob>, Error> {
         let (repository, digest) = (mirror.repository.clone(), digest.clone());
-        blocking(move || repository.link_blob(&digest)).await
+        blocking(move || {
+            repository.link_blob(&digest)?;
+            repository.blob(&digest)
+        })
+        .await
     }
 
     /// Links a blob into this mirror too, once another repository's fill of it is through.

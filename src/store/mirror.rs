@@ -50,6 +50,35 @@ impl Repository {
     /// Points a mirrored tag at a stored manifest, as the upstream just said.
     pub fn put_tag_state(&self, tag: &Tag, state: &TagState) -> Result<(), StoreError> {
         self.put_tag(tag, &state.digest)?;
+        self.put_record(tag, state)
+    }
+
+    /// Notes since when the upstream cannot confirm what a tag names. Says whether that is news:
+    /// `false` where it was noted before, or where the tag has moved on meanwhile.
+    pub fn mark_stale(
+        &self,
+        tag: &Tag,
+        digest: &Digest,
+        since: SystemTime,
+    ) -> Result<bool, StoreError> {
+        let Some(state) = self.tag_state(tag)? else {
+            return Ok(false);
+        };
+        if state.digest != *digest || state.stale_since.is_some() {
+            return Ok(false);
+        }
+        let stale_since = Some(since);
+        self.put_record(
+            tag,
+            &TagState {
+                stale_since,
+                ..state
+            },
+        )?;
+        Ok(true)
+    }
+
+    fn put_record(&self, tag: &Tag, state: &TagState) -> Result<(), StoreError> {
         let seconds = |time: SystemTime| {
             time.duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs())

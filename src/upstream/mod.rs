@@ -1,108 +1,104 @@
-//! stub
-#![allow(
-    missing_docs,
-    unused,
-    clippy::all,
-    clippy::pedantic,
-    clippy::unused_async,
-    clippy::unimplemented
-)]
-use crate::oci::*;
-use bytes::Bytes;
-use std::time::Duration;
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum UpstreamError {
-    #[error("nf")]
-    NotFound,
-    #[error("de")]
-    Denied,
-    #[error("cr")]
-    CredentialsRefused,
-    #[error("rl")]
-    RateLimited { retry_after: Duration },
-    #[error("to")]
-    Timeout { what: &'static str },
-    #[error("un")]
-    Unreachable { reason: String },
-    #[error("fa")]
-    Failed { status: u16 },
-    #[error("mi")]
-    Misbehaved { reason: String },
-}
-#[derive(Debug)]
-pub struct Upstream;
+//! Upstreams: other registries, asked for what is not in the store.
+//!
+//! An [`Upstream`] is a client for one registry: it identifies itself, follows redirects, retries,
+//! resumes, and keeps to rate limits. It decides nothing about caching, knows neither the store
+//! nor who is asking, and sends requests to nobody but the upstream and whom the upstream names.
+//! Types of the HTTP library stay in here.
+//!
+//! From the wire upwards: `address` and `tls` say whom to connect to, `transport` sends one
+//! request and follows where it leads, `retry` sends it again, `challenge`, `credentials` and
+//! `token` make its `Authorization`, `client` puts them together, and `manifest`, `blob` and
+//! `tags` each make something of the answers.
+
+mod address;
+mod blob;
+mod challenge;
+mod client;
+mod credentials;
+mod error;
+mod manifest;
+mod retry;
+mod settings;
+mod tags;
+mod tls;
+mod token;
+mod transport;
+
+use std::sync::Arc;
+
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
+
+pub use blob::BlobStream;
+pub use credentials::Credentials;
+pub use error::{SetupError, UpstreamError};
+pub use manifest::{FetchedManifest, ManifestHead};
+pub use settings::{Settings, Timeouts};
+
+/// A registry to fetch from. Clones share connections, tokens, and what is known of rate limits.
 #[derive(Clone, Debug)]
-pub struct ManifestHead {
-    pub digest: Option<Digest>,
-    pub media_type: Option<MediaType>,
-    pub size: Option<u64>,
+pub struct Upstream {
+    client: Arc<client::Client>,
 }
-#[derive(Clone, Debug)]
-pub struct FetchedManifest {
-    pub bytes: Bytes,
-    pub media_type: Option<MediaType>,
-}
-pub struct BlobStream;
-impl BlobStream {
-    pub fn size(&self) -> Option<u64> {
-        None
-    }
-    pub async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        unimplemented!()
-    }
-}
+
 impl Upstream {
-    pub fn name(&self) -> &str {
-        "x"
+    /// Gets ready to ask. Reads the `ca` file, and touches no network.
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        Self::with_timeouts(settings, Timeouts::default())
     }
+
+    /// The same, with other patience.
+    pub fn with_timeouts(settings: Settings, timeouts: Timeouts) -> Result<Self, SetupError> {
+        let client = client::Client::new(settings, timeouts)?;
+        Ok(Self {
+            client: Arc::new(client),
+        })
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.client.name
+    }
+
+    /// What a reference names now. Free at Docker Hub, where every GET counts as a pull.
     pub async fn head_manifest(
         &self,
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<ManifestHead, UpstreamError> {
-        unimplemented!()
+        manifest::head(&self.client, name, reference).await
     }
+
+    /// A whole manifest of at most [`MAX_SIZE`](crate::oci::manifest::MAX_SIZE) bytes, verified
+    /// against the digest asked for, or, by tag, against the one the upstream declares.
     pub async fn get_manifest(
         &self,
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<FetchedManifest, UpstreamError> {
-        unimplemented!()
+        manifest::get(&self.client, name, reference).await
     }
+
+    /// The size of a blob, which proves that the repository has it.
     pub async fn blob_size(
         &self,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<u64, UpstreamError> {
-        unimplemented!()
+        blob::size(&self.client, name, digest).await
     }
+
+    /// The bytes of a blob from offset `from` on, **not** verified.
     pub async fn get_blob(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         from: u64,
     ) -> Result<BlobStream, UpstreamError> {
-        unimplemented!()
+        BlobStream::open(Arc::clone(&self.client), name, digest, from).await
     }
+
+    /// All tags of a repository, in the upstream's order.
     pub async fn list_tags(&self, name: &RepositoryName) -> Result<Vec<Tag>, UpstreamError> {
-        unimplemented!()
-    }
-}
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    pub username: String,
-    pub password: String,
-}
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub name: String,
-    pub url: url::Url,
-    pub credentials: Option<Credentials>,
-    pub ca: Option<std::path::PathBuf>,
-    pub token_hosts: Vec<String>,
-}
-impl Upstream {
-    pub fn new(s: Settings) -> Result<Self, String> {
-        Ok(Upstream)
+        tags::list(&self.client, name).await
     }
 }

@@ -90,14 +90,18 @@ async fn law_2_nothing_unverified_completes() {
     let hub = Hub::start().await;
     let larder = Options::mirror_of(&hub).start().await;
     let large: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
-    for (content, what) in [
+    for (number, (mut content, what)) in [
         (large.clone(), What::FlipBit(5)),
         (large.clone(), What::FlipBit(3_999_999)),
         (large[..900_000].to_vec(), What::ExtraBytes(3)),
         (large[..800_000].to_vec(), What::WrongLength(-1)),
         (large[..70_000].to_vec(), What::FlipBit(69_999)),
         (b"small".to_vec(), What::FlipBit(0)),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        content[1] = u8::try_from(number).unwrap();
         let digest = hub.put_blob("library/bad", content.clone());
         let fault = hub.fault(Fault::on(Where::blobs().get().digest(&digest)).does(what.clone()));
         let path = format!("/v2/library/bad/blobs/{digest}");

@@ -11,5 +11,8 @@ mod architecture;
 mod configuration;
 mod hub_itself;
 mod laws;
+mod mirror_blobs;
+mod mirror_tags;
+mod names;
 mod programs_themselves;
 mod support;
