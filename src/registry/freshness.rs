@@ -130,7 +130,15 @@ impl Registry {
             }
             Err(error) => return Err(self.refused(mirror, Missing::Manifest(by_tag), error)),
         };
-        let (manifest, joined) = self.fetch_manifest(mirror, upstream, reference).await?;
+        let told = matches!(reference, Reference::Digest(_));
+        let (manifest, joined) = match self.fetch_manifest(mirror, upstream, reference).await {
+            // The tag has moved on since, or the upstream told a digest that it does not have.
+            Err(Error::Unknown { .. }) if told => {
+                let by_tag = Reference::Tag(tag.clone());
+                self.fetch_manifest(mirror, upstream, by_tag).await?
+            }
+            fetched => fetched?,
+        };
         Ok((manifest.into(), Outcome::fetched(joined)))
     }
 

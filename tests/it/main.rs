@@ -8,7 +8,9 @@
 )]
 
 mod architecture;
+mod clients;
 mod configuration;
+mod hostile_upstream;
 mod hub_itself;
 mod laws;
 mod mirror_blobs;

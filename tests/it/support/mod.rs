@@ -2,5 +2,6 @@
 
 pub(crate) mod hub;
 pub(crate) mod image;
+pub(crate) mod jwt;
 pub(crate) mod programs;
 pub(crate) mod tree;

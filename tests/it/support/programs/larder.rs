@@ -32,7 +32,7 @@ pub(crate) struct Larder {
     address: String,
     root: PathBuf,
     client: reqwest::Client,
-    _home: TempDir,
+    home: TempDir,
 }
 
 /// An answer, read to its end.
@@ -147,7 +147,7 @@ impl Options {
             address,
             root,
             client: client(),
-            _home: home,
+            home,
         }
     }
 }
@@ -355,7 +355,22 @@ impl Larder {
 
     /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks
     /// have ended), nothing is staged, and the tree is sound.
-    pub(crate) async fn finish(mut self) {
+    pub(crate) async fn finish(self) {
+        let tree = self.tree();
+        // The data directory goes with its larder, so it is kept until it has been looked at.
+        let _home = self.stop().await;
+        tree::assert_sound(&tree);
+        tree::assert_nothing_staged(&tree);
+    }
+
+    /// The same where parts of blobs are left on purpose, to be continued.
+    pub(crate) async fn finish_with_parts(self) {
+        let tree = self.tree();
+        let _home = self.stop().await;
+        tree::assert_sound(&tree);
+    }
+
+    async fn stop(mut self) -> TempDir {
         self.signal(Signal::TERM);
         let status = self.ended().await;
         assert!(
@@ -364,7 +379,6 @@ impl Larder {
             self.daemon.log()
         );
         assert!(!self.log().contains("panicked"), "{}", self.daemon.log());
-        tree::assert_sound(&self.tree());
-        tree::assert_nothing_staged(&self.tree());
+        self.home
     }
 }
