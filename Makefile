@@ -1,0 +1,53 @@
+# `make` lists what there is. `make check` is what CI demands.
+
+CARGO ?= cargo
+# make test NAME=filter runs the tests whose names contain it.
+NAME ?=
+# make fuzz TARGET=name runs it for LIMIT seconds.
+TARGET ?=
+LIMIT ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help run check format-check lint doc test packages bench fuzz deny clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run larder on port 5000, with its data in ./larder-data
+	$(CARGO) run --release
+
+check: format-check lint doc test ## Everything that CI demands
+
+format-check: ## Is the code formatted? (cargo fmt mends it)
+	$(CARGO) fmt --check
+
+lint: ## The compiler's and clippy's complaints, none of which is let through
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc: ## Build the documentation of the code
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+test: packages ## Run the tests; NAME=filter runs those whose names contain it
+	$(CARGO) test --locked $(NAME)
+
+packages: ## Install the Debian packages that the tests use, where they are missing (as root)
+	tests/install-packages
+
+bench: ## Measure a cold pull by many clients, the start, and the memory
+	$(CARGO) bench --locked --bench pull
+
+fuzz: ## Fuzz one target: make fuzz TARGET=name [LIMIT=600]
+	@command -v cargo-fuzz >/dev/null || { \
+		echo "cargo-fuzz is missing. Install it with:"; \
+		echo "  rustup toolchain install nightly && cargo install --locked cargo-fuzz"; exit 1; }
+	@test -n "$(TARGET)" || { echo "say which: make fuzz TARGET=name"; ls fuzz/fuzz_targets; exit 1; }
+	$(CARGO) +nightly fuzz run $(TARGET) -- -max_total_time=$(LIMIT)
+
+deny: ## Check licences, advisories and duplicates of the dependencies
+	@command -v cargo-deny >/dev/null || { \
+		echo "cargo-deny is missing. Install it with:"; \
+		echo "  cargo install --locked cargo-deny"; exit 1; }
+	$(CARGO) deny --locked check
+
+clean: ## Remove what was built; the data in ./larder-data stays
+	$(CARGO) clean
