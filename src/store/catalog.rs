@@ -109,7 +109,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ProptestConfig::with_cases(8))]
         #[test]
         fn pages_together_are_the_whole(
             names in prop::collection::hash_set("[ab]{1,2}(/[ab]{1,2}){0,2}", 1..12),

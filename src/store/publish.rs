@@ -20,37 +20,28 @@ pub(super) const TEMPORARY: &str = ".tmp";
 
 /// Makes a directory and its missing parents, each one durable before the next.
 pub(super) fn create_dir_all(path: &Path) -> Result<(), StoreError> {
+    make_directory(path).context("make directory", path)
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        Ok(()) => sync_parent(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // Whoever made it a moment ago may not have synced the parent yet.
-            if path.is_dir() {
-                Ok(())
-            } else {
-                Err(error).context("make directory", path)
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
-            Some(parent) if parent != Path::new("") => {
-                create_dir_all(parent)?;
-                create_dir_all(path)
-            }
-            _ => Err(error).context("make directory", path),
-        },
+        Ok(()) => sync_directory_of(path),
         Err(_) if path.is_dir() => Ok(()),
-        Err(error) => Err(error).context("make directory", path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            make_directory(parent.ok_or(error)?)?;
+            make_directory(path)
+        }
+        Err(error) => Err(error),
     }
 }
 
 /// Puts a small file in place, whole or not at all, durable on return.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    create_parent(path)?;
     let staged = Temporary::beside(path);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&staged.0)
-        .context("create", &staged.0)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    let mut file = in_directory(path, || options.open(&staged.0)).context("create", &staged.0)?;
     file.write_all(bytes).context("write", &staged.0)?;
     file.sync_all().context("sync", &staged.0)?;
     fs::rename(&staged.0, path).context("move into place", path)?;
@@ -61,21 +52,16 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 ///
 /// The rename keeps readers from ever seeing half of it; after a crash it may be old or empty.
 pub(super) fn write_hint(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    create_parent(path)?;
     let staged = Temporary::beside(path);
-    fs::write(&staged.0, bytes).context("write", &staged.0)?;
+    in_directory(path, || fs::write(&staged.0, bytes)).context("write", &staged.0)?;
     fs::rename(&staged.0, path).context("move into place", path)
 }
 
 /// Opens a file to be filled over time, made if it is not there. Its directory is made durable.
 pub(super) fn open_staged(path: &Path) -> Result<File, StoreError> {
-    create_parent(path)?;
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)
-        .context("open", path)
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    in_directory(path, || options.open(path)).context("open", path)
 }
 
 /// Moves a finished file to its final place, durable on return.
@@ -83,8 +69,7 @@ pub(super) fn open_staged(path: &Path) -> Result<File, StoreError> {
 /// What stood there is replaced: the new bytes have just been verified, the old ones may have
 /// been damaged since they were. Whoever has the old file open goes on reading it.
 pub(super) fn move_into_place(staged: &Path, target: &Path) -> Result<(), StoreError> {
-    create_parent(target)?;
-    fs::rename(staged, target).context("move into place", target)?;
+    in_directory(target, || fs::rename(staged, target)).context("move into place", target)?;
     sync_parent(target)
 }
 
@@ -119,17 +104,36 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-fn create_parent(path: &Path) -> Result<(), StoreError> {
-    path.parent().map_or(Ok(()), create_dir_all)
+/// Does something in the directory of `path`, made if it is not there.
+///
+/// Another writer that cleans up may remove the directory just after it was made here, as long as
+/// it is empty; then it is made again.
+fn in_directory<T>(path: &Path, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const TRIES: usize = 5;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let mut result = work();
+    for _ in 0..TRIES {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_directory(parent)?;
+                result = work();
+            }
+            result => return result,
+        }
+    }
+    result
 }
 
 fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    sync_directory_of(path).context("sync the directory of", path)
+}
+
+fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let directory = File::open(parent).context("open directory", parent)?;
-    directory.sync_all().context("sync directory", parent)
+    File::open(parent)?.sync_all()
 }
 
 /// A staged file's path; the file goes when the write did not come to its rename.

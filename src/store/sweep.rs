@@ -127,3 +127,97 @@ fn last_touched(upload: &Path) -> Option<SystemTime> {
     };
     modified(upload).max(modified(&upload.join("data")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digest;
+    use crate::store::UploadId;
+    use std::fs::File;
+
+    const DAY: Duration = Duration::from_hours(24);
+    const LIMITS: Limits = Limits {
+        uploads: Some(Duration::from_hours(24)),
+        fills: Duration::from_hours(48),
+    };
+
+    fn age(path: &Path, age: Duration) {
+        let file = File::open(path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+
+    #[test]
+    fn only_what_nobody_came_back_for_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let repository = store.local(&"team/fill".parse().unwrap());
+        let mirror = store.mirror(&"docker.io/team/app".parse().unwrap());
+        let (old, new) = (UploadId::random(), UploadId::random());
+        for id in [&old, &new] {
+            repository.start_upload(id, SystemTime::now()).unwrap();
+        }
+        let upload = store.layout().upload(repository.name(), &old);
+        age(&upload.join("data"), DAY * 3);
+        age(&upload, DAY * 3);
+        for (content, days) in [(b"a", 1), (b"b", 3)] {
+            let digest = Digest::of(content);
+            drop(store.stage_fill(&digest).unwrap());
+            age(&store.layout().blob_fill(&digest), DAY * days);
+        }
+        // Names that only look like leftovers: a tag called `fill`, and its record.
+        let tag = "fill".parse().unwrap();
+        let digest = Digest::of(b"{}");
+        mirror.put_tag(&tag, &digest).unwrap();
+        let state = crate::store::TagState {
+            digest,
+            checked: SystemTime::now(),
+            stale_since: None,
+        };
+        mirror.put_tag_state(&tag, &state).unwrap();
+        let link = store.layout().tag_link(mirror.name(), &tag);
+        let torn = link.with_file_name(format!("link.{}.tmp", uuid::Uuid::now_v7()));
+        publish::write_hint(&torn, b"sha2").unwrap();
+        for path in [&torn, &store.layout().mirror_tag(mirror.name(), &tag)] {
+            age(path, DAY * 9);
+        }
+
+        let planned = plan(store.leftovers(), LIMITS, SystemTime::now());
+        assert_eq!(store.sweep(&planned).unwrap(), 3, "{planned:?}");
+
+        assert_eq!(repository.upload_size(&old).unwrap(), None);
+        assert_eq!(repository.upload_size(&new).unwrap(), Some(0));
+        assert!(store.layout().blob_fill(&Digest::of(b"a")).exists());
+        assert!(!store.layout().blob_fill(&Digest::of(b"b")).exists());
+        assert_eq!(
+            mirror.tag_state(&tag).unwrap(),
+            Some(state_in_seconds(state))
+        );
+        assert!(!torn.exists());
+    }
+
+    /// A record keeps whole seconds.
+    fn state_in_seconds(mut state: crate::store::TagState) -> crate::store::TagState {
+        let since = state
+            .checked
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        state.checked = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs());
+        state
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nothing_old() {
+        let found = vec![Leftover {
+            path: "x".into(),
+            sort: Sort::Upload,
+            touched: SystemTime::UNIX_EPOCH + DAY * 400,
+        }];
+        let now = SystemTime::UNIX_EPOCH + DAY;
+        assert!(plan(found.clone(), LIMITS, now).is_empty());
+        let for_ever = Limits {
+            uploads: None,
+            ..LIMITS
+        };
+        assert!(plan(found, for_ever, now + DAY * 9000).is_empty());
+    }
+}
