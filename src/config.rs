@@ -103,7 +103,7 @@ pub struct Storage {
 /// When unfinished uploads are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadPurging {
-    /// How long after its start an upload counts as abandoned (default 168h).
+    /// How long after its last change an upload counts as abandoned (default 168h).
     pub age: Duration,
     /// How often to look (default 24h). Never zero.
     pub interval: Duration,
@@ -116,7 +116,8 @@ pub struct UploadPurging {
 pub struct Http {
     /// Where to listen, as written: `host:port`, with an empty host meaning every address (default `:5000`).
     pub addr: String,
-    /// What the URLs in answers begin with; `None` means what the request was sent to.
+    /// What the URLs in answers begin with; `None` makes them relative, which holds
+    /// behind any proxy.
     pub host: Option<Url>,
     /// Headers added to every answer, valid as HTTP header names and values. A name may occur more than once.
     pub headers: Vec<(String, String)>,

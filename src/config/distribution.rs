@@ -35,11 +35,7 @@ const KEYS: &[(&str, Fate, &str)] = &[
         Needless,
         "log lines do not name the place in the source",
     ),
-    (
-        "log.hooks",
-        Ignored,
-        "larder sends no mail; watch its log or its metrics",
-    ),
+    ("log.hooks", Ignored, "larder sends no mail; watch its log"),
     (
         "storage.filesystem.maxthreads",
         Needless,
@@ -89,11 +85,7 @@ const KEYS: &[(&str, Fate, &str)] = &[
         "larder needs no cache outside its own process",
     ),
     ("health", Needless, "there are no health checks to set up"),
-    (
-        "proxy.ttl",
-        Ignored,
-        "cache.keepfor says how long unused images are kept",
-    ),
+    ("proxy.ttl", Ignored, "what is mirrored is kept"),
     (
         "proxy.cachewritetimeout",
         Needless,

@@ -172,6 +172,13 @@ fn route_error(error: &RouteError) -> Told {
 fn registry_error(error: &Error) -> Told {
     match error {
         Error::Unknown { name, what } => unknown(name.as_str(), what),
+        Error::NotCached { name, what, .. } => {
+            let mut told = unknown(name.as_str(), what);
+            told.entries
+                .iter_mut()
+                .for_each(|entry| entry.message = error.to_string());
+            told
+        }
         Error::Upstream {
             upstream,
             what,
@@ -192,8 +199,7 @@ fn registry_error(error: &Error) -> Told {
             let code = ErrorCode::DigestInvalid;
             Told::new(StatusCode::BAD_REQUEST, code, error.to_string()).about(digest.as_str())
         }
-        Error::NotCached { .. }
-        | Error::UnknownUpstream(_)
+        Error::UnknownUpstream(_)
         | Error::Reserved { .. }
         | Error::Unsupported(_)
         | Error::UploadUnknown
@@ -213,7 +219,6 @@ fn registry_error(error: &Error) -> Told {
 /// The failures that their own message tells in full.
 fn plain(error: &Error) -> (StatusCode, ErrorCode) {
     match error {
-        Error::NotCached { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
         Error::UnknownUpstream(_) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
         Error::Reserved { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::Unsupported(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
@@ -231,6 +236,7 @@ fn plain(error: &Error) -> (StatusCode, ErrorCode) {
         Error::PageTooLarge(_) => (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid),
         Error::Vanished
         | Error::Unknown { .. }
+        | Error::NotCached { .. }
         | Error::Upstream { .. }
         | Error::DigestMismatch(_)
         | Error::ManifestNeeds(_)

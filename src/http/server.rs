@@ -118,6 +118,10 @@ fn connection(
         async move { Ok::<_, Infallible>(answering.await) }
     });
     http1::Builder::new()
+        // A client may say that it has no more to send before it has its answer. Nor does one that
+        // vanishes cut off work under way: an upload's lock must not be let go of while its bytes
+        // are still being written.
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)

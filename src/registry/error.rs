@@ -47,6 +47,8 @@ pub enum Error {
     NotCached {
         /// The repository asked for.
         name: RepositoryName,
+        /// What of it.
+        what: Missing,
         /// Why nobody is asked.
         reason: &'static str,
     },
@@ -63,7 +65,7 @@ pub enum Error {
         /// A name that can be pushed to.
         instead: String,
     },
-    /// Deleting is switched off, or the thing is mirrored.
+    /// Deleting is switched off, or all writing is.
     #[error("{0}")]
     Unsupported(&'static str),
     /// There is no such upload session in this repository.

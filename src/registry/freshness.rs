@@ -55,12 +55,12 @@ impl Registry {
     ) -> Result<(ManifestAnswer, Outcome), Error> {
         let what = Missing::Manifest(Reference::Tag(tag.clone()));
         let Some(cached) = self.cached_tag(mirror, tag).await? else {
-            let upstream = Arc::clone(mirror.upstream()?);
+            let upstream = Arc::clone(mirror.upstream(what.clone())?);
             self.not_refused(mirror, what)?;
             return self.ask(mirror, &upstream, tag, want).await;
         };
         let served = |cached: Cached, outcome| Ok((cached.manifest.into(), outcome));
-        let Ok(upstream) = mirror.upstream().cloned() else {
+        let Ok(upstream) = mirror.upstream(what).cloned() else {
             return served(cached, Outcome::Hit);
         };
         if cached.state.is_fresh(self.inner.settings.fresh_for, now) {

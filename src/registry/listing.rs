@@ -86,7 +86,7 @@ impl Registry {
             let all: BTreeSet<Tag> = kept.iter().cloned().chain(listed).collect();
             all.into_iter().collect::<Vec<Tag>>()
         };
-        let (stale, upstream) = match (listed, mirror.upstream()) {
+        let (stale, upstream) = match (listed, mirror.upstream(Missing::Tags)) {
             (Some((tags, true)), _) | (Some((tags, false)), Err(_)) => {
                 return Ok((merged(tags), Outcome::Hit));
             }

@@ -8,7 +8,7 @@ use crate::oci::{Digest, MediaType, Reference};
 use crate::store::{StoreError, StoredManifest, TagState};
 use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
 
-use super::names::Mirror;
+use super::names::{Mirror, Source};
 use super::pull::Want;
 use super::{Error, Missing, Outcome, Registry, blocking};
 
@@ -48,9 +48,10 @@ impl Registry {
         if let Some(stored) = self.stored_manifest(mirror, digest).await? {
             return Ok((stored.into(), Outcome::Hit));
         }
-        let upstream = mirror.upstream()?;
         let reference = Reference::Digest(digest.clone());
-        self.not_refused(mirror, Missing::Manifest(reference.clone()))?;
+        let what = Missing::Manifest(reference.clone());
+        let upstream = mirror.upstream(what.clone())?;
+        self.not_refused(mirror, what)?;
         if want == Want::Description {
             let head = upstream.head_manifest(&mirror.name, &reference).await;
             match head {
@@ -204,9 +205,9 @@ impl Mirror {
         if Error::is_no(&error) {
             return Error::Unknown { name, what };
         }
-        let upstream = match self.upstream() {
-            Ok(upstream) => upstream.name().to_owned(),
-            Err(_) => name.to_string(),
+        let upstream = match &self.source {
+            Source::Upstream(upstream) => upstream.name().to_owned(),
+            Source::Nowhere(_) => name.to_string(),
         };
         Error::Upstream {
             upstream,

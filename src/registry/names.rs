@@ -10,7 +10,7 @@ use crate::oci::{RepositoryName, Target};
 use crate::store::{Kind, Repository, Store};
 use crate::upstream::Upstream;
 
-use super::Error;
+use super::{Error, Missing};
 
 /// The hosts that all are Docker Hub.
 const DOCKER_HUB: &str = "docker.io";
@@ -103,7 +103,10 @@ impl Names {
         }
         Ok(named(match (self.store.kind_of(name), &self.default) {
             (Some(Kind::Mirror), _) => Place::Mirror(self.orphan(name)),
-            (None, Some(default)) => self.mirror(default, name.clone(), Some(name.clone())),
+            (None, Some(default)) => {
+                let pushable = without_library(name) == *name;
+                self.mirror(default, name.clone(), pushable.then(|| name.clone()))
+            }
             (Some(Kind::Local), _) | (None, None) => Place::Local(self.store.local(name)),
         }))
     }
@@ -220,12 +223,13 @@ impl Names {
 }
 
 impl Mirror {
-    /// The upstream, or why there is none to ask.
-    pub(super) fn upstream(&self) -> Result<&Arc<Upstream>, Error> {
+    /// The upstream to ask for something that is not here, or why there is none.
+    pub(super) fn upstream(&self, what: Missing) -> Result<&Arc<Upstream>, Error> {
         match &self.source {
             Source::Upstream(upstream) => Ok(upstream),
             Source::Nowhere(reason) => Err(Error::NotCached {
                 name: self.repository.name().clone(),
+                what,
                 reason,
             }),
         }

@@ -1,7 +1,7 @@
 //! Pulling: from the disk where it is there, from the upstream where it is not.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::oci::{Digest, Reference};
 use crate::store::Blob;
@@ -12,6 +12,9 @@ use super::fill::{Claim, Fill};
 use super::manifests::ManifestAnswer;
 use super::names::{Mirror, Place};
 use super::{Error, Missing, Outcome, Registry, blocking};
+
+/// The longest that somebody who may be about to push waits to hear what need not be sent.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a blob is tried for that others are busy with, before giving up.
 const TRIES: usize = 3;
@@ -108,13 +111,11 @@ impl Registry {
             self.promise(mirror, digest, want);
             return Ok((BlobContent::stored(blob).into(), Outcome::Hit));
         }
-        let upstream = Arc::clone(mirror.upstream()?);
-        self.not_refused(mirror, Missing::Blob(digest.clone()))?;
+        let what = Missing::Blob(digest.clone());
+        let upstream = Arc::clone(mirror.upstream(what.clone())?);
+        self.not_refused(mirror, what)?;
         if want == Want::Description {
-            let (size, joined) = self.upstream_size(mirror, &upstream, digest).await?;
-            self.promise(mirror, digest, want);
-            let content = None;
-            return Ok((BlobAnswer { size, content }, Outcome::fetched(joined)));
+            return self.described_blob(mirror, &upstream, digest).await;
         }
         for _ in 0..TRIES {
             let claim = self.claim_fill(mirror, &upstream, digest);
@@ -155,6 +156,37 @@ impl Registry {
             }
         }
         Err(Error::Vanished)
+    }
+
+    /// A blob that is not here, as the upstream describes it.
+    ///
+    /// Who asks under a name that could be pushed to may be about to push, and wants to know what
+    /// need not be sent: that is not worth a long wait, and "send it" is never wrong.
+    async fn described_blob(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+        digest: &Digest,
+    ) -> Result<(BlobAnswer, Outcome), Error> {
+        let asked = self.upstream_size(mirror, upstream, digest);
+        let (size, joined) = if mirror.bare.is_some() {
+            let unknown = || Place::Mirror(mirror.clone()).unknown(Missing::Blob(digest.clone()));
+            let answer = tokio::time::timeout(PATIENCE, asked).await;
+            answer
+                .map_err(|_| unknown())?
+                .map_err(|error| match error {
+                    Error::Upstream { .. } => {
+                        tracing::debug!(%digest, %error, "taken as absent");
+                        unknown()
+                    }
+                    error => error,
+                })?
+        } else {
+            asked.await?
+        };
+        self.promise(mirror, digest, Want::Description);
+        let content = None;
+        Ok((BlobAnswer { size, content }, Outcome::fetched(joined)))
     }
 
     /// How large the upstream says a blob is: proof that it would give it.

@@ -182,9 +182,11 @@ impl Registry {
     pub async fn cancel_upload(&self, repository: &Repository, id: &UploadId) -> Result<(), Error> {
         let session = self.inner.uploads.of(repository, id);
         let _writing = session.lock().await;
+        let (target, name) = (repository.clone(), id.clone());
+        let cancelled = blocking(move || target.cancel_upload(&name)).await;
+        // Not before: until the session is gone, whoever looks for its lock must find this one.
         self.inner.uploads.forget(repository, id);
-        let (repository, id) = (repository.clone(), id.clone());
-        if blocking(move || repository.cancel_upload(&id)).await? {
+        if cancelled? {
             Ok(())
         } else {
             Err(Error::UploadUnknown)

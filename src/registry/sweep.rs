@@ -19,7 +19,7 @@ pub struct Purging {
     pub age: Duration,
     /// How often they are looked for.
     pub interval: Duration,
-    /// Only say what would go.
+    /// Only say which uploads would go.
     pub dry_run: bool,
 }
 
@@ -46,24 +46,25 @@ impl Registry {
     async fn sweep(&self, now: SystemTime) {
         self.inner.uploads.forget_idle();
         let purging = self.inner.settings.purging;
+        let dry_run = purging.is_some_and(|purging| purging.dry_run);
         let limits = Limits {
-            uploads: purging.map(|purging| purging.age),
+            uploads: purging.filter(|_| !dry_run).map(|purging| purging.age),
             fills: FILL_LIFE,
         };
         let store = self.inner.store.clone();
-        let dry_run = purging.is_some_and(|purging| purging.dry_run);
         let swept = blocking(move || {
-            let planned = plan(store.leftovers(), limits, now);
-            if dry_run {
-                return Ok((planned.len(), 0));
+            let found = store.leftovers();
+            if let Some(purging) = purging.filter(|_| dry_run) {
+                let uploads = Some(purging.age);
+                for leftover in plan(found.clone(), Limits { uploads, ..limits }, now) {
+                    tracing::info!("would remove {leftover}");
+                }
             }
-            store
-                .sweep(&planned)
-                .map(|removed| (planned.len(), removed))
+            store.sweep(&plan(found, limits, now))
         });
         match swept.await {
-            Ok((0, _)) => {}
-            Ok((found, removed)) => tracing::info!(found, removed, "swept up leftovers"),
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "swept up leftovers"),
             Err(error) => tracing::warn!(%error, "leftovers could not be swept up"),
         }
     }

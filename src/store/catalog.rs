@@ -36,7 +36,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn descend(&mut self, directory: &Path, path: &mut Vec<String>) -> Result<(), StoreError> {
-        for name in file::names_in(directory)? {
+        for name in file::directories_in(directory)? {
             if self.found.len() >= self.limit {
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! Reading files of a tree that others may have touched.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{DirEntry, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -59,6 +59,20 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, StoreEr
 ///
 /// Names that are not UTF-8 are none of ours.
 pub(super) fn names_in(path: &Path) -> Result<Vec<String>, StoreError> {
+    names_of(path, |_| Ok(true))
+}
+
+/// The same of its directories only.
+///
+/// Symbolic links are left out: they may lead round in circles.
+pub(super) fn directories_in(path: &Path) -> Result<Vec<String>, StoreError> {
+    names_of(path, |entry| Ok(entry.file_type()?.is_dir()))
+}
+
+fn names_of(
+    path: &Path,
+    wanted: impl Fn(&DirEntry) -> io::Result<bool>,
+) -> Result<Vec<String>, StoreError> {
     let entries = match path.read_dir() {
         Ok(entries) => entries,
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
@@ -67,7 +81,9 @@ pub(super) fn names_in(path: &Path) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.context("list", path)?;
-        names.extend(entry.file_name().into_string());
+        if wanted(&entry).context("list", path)? {
+            names.extend(entry.file_name().into_string());
+        }
     }
     names.sort_unstable();
     Ok(names)

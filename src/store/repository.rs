@@ -95,6 +95,11 @@ impl Repository {
         let Some(bytes) = file::read(&layout.blob_data(&target), MAX_SIZE)? else {
             return Ok(None);
         };
+        if bytes.is_empty() {
+            // What a power cut leaves of a file that was renamed before it was synced.
+            tracing::warn!(repository = %self.name, %digest, "stored without its content: taken as absent");
+            return Ok(None);
+        }
         if !target.matches(&bytes) {
             tracing::error!(repository = %self.name, %digest, "the stored manifest is damaged");
             return Err(StoreError::Damaged(target));

@@ -3,6 +3,7 @@
 //!
 //! Finding, deciding and removing are apart, so that the decision is a pure function.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,12 @@ pub struct Leftover {
     path: PathBuf,
     sort: Sort,
     touched: SystemTime,
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

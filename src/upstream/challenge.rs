@@ -182,6 +182,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "it is compared with what `choose` returns"
+    )]
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
         let (service, scope) = (service.map(str::to_owned), scope.map(str::to_owned));
         let challenge = Bearer {
@@ -189,12 +193,13 @@ mod tests {
             service,
             scope,
         };
-        Some(challenge).map(Challenge::Bearer)
+        Some(Challenge::Bearer(challenge))
     }
 
     #[test]
     fn challenges_of_real_registries_are_understood() {
-        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/debian:pull""#;
+        let hub = "Bearer realm=\"https://auth.docker.io/token\",service=\"registry.docker.io\",\
+                   scope=\"repository:library/debian:pull\"";
         let nvcr = r#"Bearer realm="https://nvcr.io/proxy_auth",scope="repository:a/b:pull,push""#;
         let ecr =
             r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#;
@@ -282,6 +287,15 @@ mod tests {
         }
     }
 
+    /// A challenge, or something like it, that is none of ours.
+    fn other() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "Negotiate [A-Za-z0-9+/]{1,8}={0,2}",
+            "Digest [a-z]{1,5}=\"[ -!#-Z]{0,9}\"",
+            "[A-Z][a-z]{1,4}[0-9]",
+        ]
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_to_its_end(text in "[ -~é]{0,60}") {
@@ -289,7 +303,9 @@ mod tests {
         }
 
         #[test]
-        fn likely_text_is_read_to_its_end(text in "([Bb]earer|basic|realm|scope|=|,|\"|\\\\|\\t| |a|/){0,30}") {
+        fn likely_text_is_read_to_its_end(
+            text in "([Bb]earer|basic|realm|scope|=|,|\"|\\\\|\\t| |a|/){0,30}",
+        ) {
             let _ = choose([text.as_str()]);
         }
 
@@ -297,7 +313,7 @@ mod tests {
         fn a_challenge_is_found_whatever_surrounds_it(
             realm in "[ -~]{1,20}",
             service in "[ -~]{1,20}",
-            before in prop::collection::vec("(Negotiate [A-Za-z0-9+/]{1,8}={0,2}|Digest [a-z]{1,5}=\"[ -!#-~&&[^\\\\]]{0,9}\"|[A-Z][a-z]{1,4}[0-9])", 0..3),
+            before in prop::collection::vec(other(), 0..3),
             swapped: bool,
             split: bool,
         ) {

@@ -13,10 +13,10 @@ use url::Url;
 use super::challenge::{self, Challenge};
 use super::credentials::Account;
 use super::error::{SetupError, UpstreamError};
+use super::grant::{Grant, Tokens};
 use super::retry::{self, Gate};
 use super::settings::{Settings, Timeouts};
 use super::tls;
-use super::token::{Grant, Tokens};
 use super::transport::{Answer, Request, Transport};
 use crate::oci::RepositoryName;
 
@@ -127,7 +127,9 @@ impl Client {
     /// Sends a request until there is an answer that says something: any status but 401 and 403
     /// (denied), 404 (not found), 429 and 5xx.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, UpstreamError> {
-        let asking = timeout(self.transport.timeouts.exchange, self.ask_as_somebody(ask));
+        // Some 28 KB of states: not to be carried about in every future that may have to ask.
+        let asking = Box::pin(self.ask_as_somebody(ask));
+        let asking = timeout(self.transport.timeouts.exchange, asking);
         let late = UpstreamError::Timeout {
             what: "no answer after all tries",
         };
@@ -203,6 +205,7 @@ impl Client {
         let ping = Ask::new(ask.subject, Method::GET, ask.repository, self.endpoint(""));
         let answer = self.send(&ping, None).await?;
         let found = challenge::choose(answer.headers(WWW_AUTHENTICATE));
+        let found = found.filter(|_| is_challenge(&answer));
         answer.discard().await;
         found.ok_or(UpstreamError::Denied)
     }

@@ -12,8 +12,8 @@ use super::error::SetupError;
 
 /// For so long, what was refused is not tried again: Docker Hub locks accounts.
 const REST: Duration = Duration::from_secs(30);
-/// For so long, success proves that credentials are good,
-const PROOF: Duration = Duration::from_secs(5 * 60);
+/// For so long, success proves that credentials are good, whatever a 401 says,
+const PROOF: Duration = Duration::from_mins(5);
 /// unless they were refused so often since: somebody has changed the password.
 const DOUBTS: u32 = 5;
 
@@ -68,7 +68,7 @@ pub(super) struct Account {
 struct Standing {
     refused: Option<Instant>,
     accepted: Option<Instant>,
-    /// Refusals since then.
+    /// 401s since then.
     doubts: u32,
     /// Whether somebody was told that they are wrong.
     told: bool,
@@ -105,6 +105,11 @@ impl Account {
         refused.is_some_and(|then| now.saturating_duration_since(then) < REST)
     }
 
+    /// Whether they were ever accepted.
+    pub(super) fn is_proven(&self) -> bool {
+        self.standing().accepted.is_some()
+    }
+
     pub(super) fn accepted(&self, now: Instant) {
         *self.standing() = Standing {
             accepted: Some(now),
@@ -112,13 +117,18 @@ impl Account {
         };
     }
 
-    /// Takes note of a 401 or 403. ghcr.io gives one for a repository that does not exist, and
-    /// that must not shut out all others.
-    pub(super) fn refused(&self, now: Instant) -> Refusal {
+    /// Takes note of a 401, or, if `forbidden`, of a 403, which ghcr.io gives for a repository
+    /// that does not exist: that must not shut out all others.
+    pub(super) fn refused(&self, now: Instant, forbidden: bool) -> Refusal {
         let standing = &mut *self.standing();
         let recent = |then| now.saturating_duration_since(then) < PROOF;
-        standing.doubts = standing.doubts.saturating_add(1);
-        if standing.accepted.is_some_and(recent) && standing.doubts < DOUBTS {
+        let good = if forbidden {
+            standing.accepted.is_some()
+        } else {
+            standing.doubts = standing.doubts.saturating_add(1);
+            standing.accepted.is_some_and(recent) && standing.doubts < DOUBTS
+        };
+        if good {
             return Refusal::NotForThis;
         }
         standing.refused = Some(now);
@@ -167,14 +177,20 @@ mod tests {
         );
         let after = |seconds| now + Duration::from_secs(seconds);
         assert!(account.usable(now).is_some());
-        assert_eq!(account.refused(now), Refusal::Wrong { news: true });
+        assert_eq!(account.refused(now, false), Refusal::Wrong { news: true });
         assert!(account.usable(after(29)).is_none());
         assert!(account.usable(after(30)).is_some());
-        assert_eq!(account.refused(after(30)), Refusal::Wrong { news: false });
+        assert_eq!(
+            account.refused(after(30), false),
+            Refusal::Wrong { news: false }
+        );
         assert!(account.usable(after(59)).is_none());
         account.accepted(after(60));
         assert!(account.usable(after(60)).is_some());
-        assert_eq!(account.refused(after(1000)), Refusal::Wrong { news: true });
+        assert_eq!(
+            account.refused(after(1000), false),
+            Refusal::Wrong { news: true }
+        );
     }
 
     #[test]
@@ -185,11 +201,15 @@ mod tests {
         );
         account.accepted(now);
         assert_eq!(
-            account.refused(now + Duration::from_secs(299)),
+            account.refused(now + Duration::from_secs(299), false),
             Refusal::NotForThis
         );
         assert!(account.usable(now + Duration::from_secs(299)).is_some());
-        assert_eq!(account.refused(now + PROOF), Refusal::Wrong { news: true });
+        let later = now + PROOF;
+        assert_eq!(account.refused(later, true), Refusal::NotForThis);
+        assert_eq!(account.refused(later, false), Refusal::Wrong { news: true });
+        let never = Account::new(&credentials("me", "no")).unwrap();
+        assert_eq!(never.refused(now, true), Refusal::Wrong { news: true });
     }
 
     #[test]
@@ -200,9 +220,9 @@ mod tests {
         );
         account.accepted(now);
         for _ in 1..DOUBTS {
-            assert_eq!(account.refused(now), Refusal::NotForThis);
+            assert_eq!(account.refused(now, false), Refusal::NotForThis);
         }
-        assert_eq!(account.refused(now), Refusal::Wrong { news: true });
+        assert_eq!(account.refused(now, false), Refusal::Wrong { news: true });
         assert!(account.usable(now).is_none());
     }
 }

@@ -20,7 +20,7 @@ pub enum UpstreamError {
     #[error("the upstream refused its username and password: check them in config.yml")]
     CredentialsRefused,
     /// 429. Until then, requests of the same kind fail without being sent.
-    #[error("the upstream limits how often it may be asked: try again in {} s", .retry_after.as_secs().max(1))]
+    #[error("the upstream may not be asked so often: try again in {}", seconds(.retry_after))]
     RateLimited {
         /// How long the upstream wants to be left alone.
         retry_after: Duration,
@@ -63,6 +63,10 @@ impl UpstreamError {
             reason: reason.into(),
         }
     }
+}
+
+fn seconds(pause: &Duration) -> String {
+    format!("{} s", pause.as_secs().max(1))
 }
 
 /// Why the settings of an upstream cannot work.

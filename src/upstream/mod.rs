@@ -6,9 +6,9 @@
 //! Types of the HTTP library stay in here.
 //!
 //! From the wire upwards: `address` and `tls` say whom to connect to, `transport` sends one
-//! request and follows where it leads, `retry` sends it again, `challenge`, `credentials` and
-//! `token` make its `Authorization`, `client` puts them together, and `manifest`, `blob` and
-//! `tags` each make something of the answers.
+//! request and follows where it leads, `retry` sends it again, `challenge`, `token` and
+//! `credentials` say how to identify ourselves and `grant` does it, `client` puts all that
+//! together, and `manifest`, `blob` and `tags` each make something of the answers.
 
 mod address;
 mod blob;
@@ -16,6 +16,7 @@ mod challenge;
 mod client;
 mod credentials;
 mod error;
+mod grant;
 mod manifest;
 mod retry;
 mod settings;

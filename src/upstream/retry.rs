@@ -19,7 +19,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// What is waited after a 429 that does not say how long.
 const UNSAID: Duration = Duration::from_secs(5);
 /// Docker Hub's window is six hours; a user who logs in or pays is not to wait for so long.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 /// So short a wait is not worth an error.
 const SHORT: Duration = Duration::from_secs(2);
 

@@ -26,10 +26,11 @@ use super::tls;
 
 /// Harbor and registry.k8s.io need one, registry.k8s.io's mirrors two.
 const MAX_REDIRECTS: usize = 5;
-/// A connection is worth reading so much of an answer that nobody wants; a TLS handshake costs more.
+/// So much of an answer that nobody wants is read, to keep the connection: another TLS handshake
+/// costs more.
 const DRAINED: usize = 64 * 1024;
 /// As long as cloud load balancers keep an idle connection, at least.
-const POOL_IDLE: Duration = Duration::from_secs(60);
+const POOL_IDLE: Duration = Duration::from_mins(1);
 
 /// What is asked, and of whom.
 #[derive(Clone, Debug)]

@@ -17,4 +17,5 @@ mod mirror_blobs;
 mod mirror_tags;
 mod names;
 mod programs_themselves;
+mod registry;
 mod support;
