@@ -129,7 +129,7 @@ impl Registry {
         let manifest = Arc::new(StoredManifest {
             digest: digest.clone(),
             media_type,
-            bytes: fetched.bytes.into(),
+            bytes: fetched.bytes,
         });
         let key = (mirror.repository.name().clone(), digest.clone());
         let mut tags = self.inner.memory.take_told(&key);

@@ -179,11 +179,16 @@ impl Names {
     fn configured(&self, host: &str) -> Option<String> {
         let host = host.to_ascii_lowercase();
         let name = if DOCKER_HUB_ALIASES.contains(&host.as_str()) {
-            DOCKER_HUB
+            DOCKER_HUB.to_owned()
         } else {
-            &host
+            host
         };
-        self.upstreams.contains_key(name).then(|| name.to_owned())
+        // The name of its directory, which is what the catalog lists. No host has an underscore.
+        let listed = || name.replace('_', ":");
+        let known = |name: &String| self.upstreams.contains_key(name);
+        Some(name.clone())
+            .filter(known)
+            .or_else(|| Some(listed()).filter(known))
     }
 
     fn mirror(&self, upstream: &str, name: RepositoryName, bare: Option<RepositoryName>) -> Place {

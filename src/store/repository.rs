@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::oci::manifest::{MAX_SIZE, media_type_of};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
@@ -44,7 +46,7 @@ pub struct StoredManifest {
     /// What it is served as.
     pub media_type: MediaType,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 impl Repository {
@@ -110,7 +112,7 @@ impl Repository {
             Ok(media_type) => Ok(Some(StoredManifest {
                 digest: digest.clone(),
                 media_type,
-                bytes,
+                bytes: bytes.into(),
             })),
             Err(error) => {
                 tracing::warn!(repository = %self.name, %digest, %error, "linked as a manifest, but is none");

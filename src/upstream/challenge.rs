@@ -6,7 +6,7 @@
 
 /// A challenge that larder can meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     /// Fetch a token. Distribution, "Token Authentication Specification".
     Bearer(Bearer),
     /// Username and password. RFC 7617.
@@ -15,17 +15,17 @@ pub(super) enum Challenge {
 
 /// Where a token is to be had, and for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bearer {
+pub struct Bearer {
     /// The address of the token service.
-    pub(super) realm: String,
+    pub realm: String,
     /// Its name for the registry; nvcr.io gives none.
-    pub(super) service: Option<String>,
+    pub service: Option<String>,
     /// What the token must allow; `aws` at ECR Public, so not always a repository.
-    pub(super) scope: Option<String>,
+    pub scope: Option<String>,
 }
 
 /// The challenge to meet among all those of one answer: Bearer rather than Basic.
-pub(super) fn choose<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Challenge> {
+pub fn choose<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Challenge> {
     let mut basic = None;
     for raw in lines.into_iter().flat_map(parse) {
         match raw.understood() {

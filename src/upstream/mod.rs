@@ -12,7 +12,7 @@
 
 mod address;
 mod blob;
-mod challenge;
+pub mod challenge;
 mod client;
 mod credentials;
 mod error;

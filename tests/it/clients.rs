@@ -76,7 +76,7 @@ async fn docker_pushes_lists_and_pulls_back_and_nothing_of_it_is_lost() {
     let docker = Dockerd::with_mirror(&larder.url()).await;
     let name = format!("{}/w3:1.0", larder.address());
     let built = docker
-        .build_layered_image(&name, &[FILES, &[("a", b"1")], &[("b", &[9; 200_000])]])
+        .build_layered_image(&name, &[FILES, &[("a", b"1")], &[("b", &vec![9; 200_000])]])
         .await;
     docker.push(&name).await;
     assert_eq!(

@@ -112,7 +112,7 @@ fn the_files_of_registry_2_and_3_are_plain_registries() {
     assert_eq!(v2.storage.root, PathBuf::from("/var/lib/registry"));
     assert!(!v2.storage.delete);
     let purging = v2.storage.upload_purging.as_ref().expect("on by default");
-    assert_eq!(purging.age, Duration::from_secs(168 * 3600));
+    assert_eq!(purging.age, Duration::from_hours(168));
     let nosniff = ("X-Content-Type-Options".to_owned(), "nosniff".to_owned());
     assert_eq!(v2.http.headers, [nosniff]);
     assert_eq!(
@@ -167,7 +167,7 @@ fn the_environment_that_compose_files_set_works() {
     assert!(config.storage.delete && config.storage.readonly);
     assert_eq!(config.storage.upload_purging, None);
     assert_eq!(config.http.headers[1].1, "*");
-    assert_eq!(config.cache.fresh_for, Duration::from_secs(5400));
+    assert_eq!(config.cache.fresh_for, Duration::from_mins(90));
     assert_eq!(upstreams(&config), "[docker.io]");
     let hub = config.upstreams.all.values().next().expect("one");
     let login = hub.credentials.as_ref().expect("a login");

@@ -1,5 +1,9 @@
 //! The integration tests: the real binary, real clients, a real disk, and a hub with faults.
 #![expect(
+    clippy::too_many_lines,
+    reason = "a table of cases, or a story in several acts, is read as one"
+)]
+#![expect(
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
@@ -19,3 +23,4 @@ mod names;
 mod programs_themselves;
 mod registry;
 mod support;
+mod upstream_itself;

@@ -7,42 +7,30 @@ use super::{OCI_MANIFEST, assert_in_form, assert_refused, push_small};
 use crate::support::image::sha256;
 use crate::support::programs::Options;
 
+/// Names that break the grammar, between spaces.
+const BAD_NAMES: &str = "UPPER a/UPPER -a a- _a a___b a..b a/.b a%20b a%00b %2e%2e/%2e%2e/etc \
+    a/%2e%2e/b ..%2f..%2fetc%2fpasswd a%0d%0ab %C3%BC a%5Cb a@b a* $(id) :";
+
+/// What is neither a tag nor a digest.
+const BAD_REFERENCES: &str = "sha256:abc sha256: : md5:d41d8cd98f00b204e9800998ecf8427e sha256:%00 \
+    -tag .tag %2e%2e a%20b a%00 %C3%BC tag@ a%2Bb";
+
+/// Where there is nothing, whatever the method.
+const NOWHERE: &str = "/v1/ /v2/a /v2/a/ /v3/ /v2/_catalog/x /v2/a/tags /v2/a/tags/list/x \
+    /v2/manifests/x /v2/tags/list /v2/_oci/ext/discover /index.html * \
+    /%2e%2e/%2e%2e/etc/passwd /v2/..%2f..%2f..%2fetc%2fpasswd /v2%2f..%2f /%00 /%FF \
+    /v2/a/blobs/uploads/x/y /docker/registry/v2/repositories/a/_manifests \
+    /etc/passwd/v2/a/tags/list /no.such.upstream/v2/a/tags/list \
+    /v2/a/tags/list?ns=no.such.upstream /v2/a/tags/list?ns=%2e%2e%2f";
+
 /// Paths of every kind that name nothing there can be, and the status that each gets.
 fn bad_paths() -> Vec<(u16, String)> {
     let digest = sha256(b"{}");
-    let (long, tag) = ("a".repeat(256), "t".repeat(129));
-    let deep = vec!["a"; 129].join("/");
-    let names = [
-        (400, "UPPER"),
-        (400, "a/UPPER"),
-        (400, "a//b%2F"),
-        (400, "-a"),
-        (400, "a-"),
-        (400, "_a"),
-        (400, "a___b"),
-        (400, "a..b"),
-        (400, "a/.b"),
-        (400, "a%20b"),
-        (400, "a%00b"),
-        (400, "%2e%2e/%2e%2e/etc"),
-        (400, "a/%2e%2e/b"),
-        (400, "..%2f..%2fetc%2fpasswd"),
-        (400, "a%0d%0ab"),
-        (400, "%C3%BC"),
-        (400, "a%5Cb"),
-        (400, "a@b"),
-        (400, "a*"),
-        (400, "$(id)"),
-        (400, long.as_str()),
-        (400, deep.as_str()),
-        (404, "%FF"),
-        (404, "a:5000/b"),
-        (400, ":"),
-    ];
+    let (long, deep) = ("a".repeat(256), vec!["a"; 129].join("/"));
+    let names = BAD_NAMES.split_whitespace().chain([long.as_str(), &deep]);
+    let names = names.map(|name| (400, name));
     let mut paths: Vec<(u16, String)> = Vec::new();
-    for (status, name) in names {
-        // An empty component is a moved path, not a bad name.
-        let status = if name.contains("//") { 301 } else { status };
+    for (status, name) in names.chain([(301, "a//b%2F"), (404, "%FF"), (404, "a:5000/b")]) {
         paths.extend([
             (status, format!("/v2/{name}/tags/list")),
             (status, format!("/v2/{name}/manifests/latest")),
@@ -50,59 +38,22 @@ fn bad_paths() -> Vec<(u16, String)> {
             (status, format!("/v2/{name}/blobs/{digest}")),
         ]);
     }
-    let references = [
-        "sha256:abc",
-        "sha256:",
-        ":",
-        "md5:d41d8cd98f00b204e9800998ecf8427e",
-        "sha256:%00",
-        "-tag",
-        ".tag",
-        "%2e%2e",
-        "a%20b",
-        "a%00",
-        "%C3%BC",
-        "tag@",
-        "a%2Bb",
-        &tag,
-    ];
-    let upper = digest.to_uppercase();
-    let short = &digest[..digest.len() - 1];
-    let twice = format!("{digest}{}", &digest[7..]);
-    let references = references
-        .into_iter()
-        .chain([upper.as_str(), short, &twice]);
-    for reference in references {
+    let (tag, upper) = ("t".repeat(129), digest.to_uppercase());
+    let (short, twice) = (
+        &digest[..digest.len() - 1],
+        format!("{digest}{}", &digest[7..]),
+    );
+    let references = BAD_REFERENCES.split_whitespace();
+    for reference in references.chain([tag.as_str(), &upper, short, &twice]) {
         paths.push((400, format!("/v2/a/manifests/{reference}")));
         paths.push((400, format!("/v2/a/blobs/{reference}")));
     }
     paths.push((400, "/v2/a/blobs/latest".to_owned()));
-    let nowhere = [
-        "/v1/",
-        "/v2/a",
-        "/v2/a/",
-        "/v3/",
-        "/v2/_catalog/x",
-        "/v2/a/tags",
-        "/v2/a/tags/list/x",
-        "/v2/manifests/x",
-        "/v2/tags/list",
-        "/v2/_oci/ext/discover",
-        "/index.html",
-        "*",
-        "/%2e%2e/%2e%2e/etc/passwd",
-        "/v2/..%2f..%2f..%2fetc%2fpasswd",
-        "/v2%2f..%2f",
-        "/%00",
-        "/%FF",
-        "/v2/a/blobs/uploads/x/y",
-        "/docker/registry/v2/repositories/a/_manifests",
-        "/etc/passwd/v2/a/tags/list",
-        "/no.such.upstream/v2/a/tags/list",
-        "/v2/a/tags/list?ns=no.such.upstream",
-        "/v2/a/tags/list?ns=%2e%2e%2f",
-    ];
-    paths.extend(nowhere.map(|path| (404, path.to_owned())));
+    paths.extend(
+        NOWHERE
+            .split_whitespace()
+            .map(|path| (404, path.to_owned())),
+    );
     paths
 }
 

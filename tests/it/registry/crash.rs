@@ -235,7 +235,7 @@ async fn a_kill_during_retagging_leaves_the_old_or_the_new() {
     let config = larder.push_blob("a", b"{}").await;
     let manifests = [1, 2, 3].map(|length| manifest_of(&vec![config.as_str(); length]).to_string());
     let mut client = Acknowledged::none("a");
-    for round in 0..8 {
+    for round in 0..16 {
         let (told, mut hears) = mpsc::unbounded_channel();
         let mut pusher = client.pusher(&larder, &told);
         let retagging = async {
@@ -247,8 +247,12 @@ async fn a_kill_during_retagging_leaves_the_old_or_the_new() {
             {}
         };
         let killing = async {
-            for _ in 0..=round * 5 {
+            for _ in 0..=round % 8 {
                 hears.recv().await.expect("answers");
+            }
+            // A little further into the next request each time.
+            for _ in 0..round * 2 {
+                tokio::task::yield_now().await;
             }
             larder.kill().await;
         };

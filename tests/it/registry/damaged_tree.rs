@@ -128,11 +128,14 @@ async fn a_link_that_holds_no_digest_is_absent_and_logged() {
             "\0\0\0",
             "../../../etc/passwd",
         ] {
-            absent_and_healed(&larder, &image, file, |path| fs::write(path, text).unwrap()).await;
+            absent_and_healed(&larder, &image, file, |path| {
+                fs::write(path, text).expect("a file");
+            })
+            .await;
         }
         let endless = "x".repeat(1 << 20);
         absent_and_healed(&larder, &image, file, |path| {
-            fs::write(path, &endless).unwrap()
+            fs::write(path, &endless).unwrap();
         })
         .await;
         assert!(
@@ -152,7 +155,10 @@ async fn stored_content_that_lost_its_bytes_is_absent_and_logged() {
         (&image.config_data, &image.config),
         (&image.manifest_data, &image.manifest),
     ] {
-        absent_and_healed(&larder, &image, file, |path| fs::write(path, "").unwrap()).await;
+        absent_and_healed(&larder, &image, file, |path| {
+            fs::write(path, "").expect("a file");
+        })
+        .await;
         assert!(larder.log().contains(digest.as_str()), "{}", larder.log());
     }
     larder.finish().await;
@@ -167,11 +173,11 @@ async fn what_is_no_file_is_absent_and_hangs_nobody() {
     for file in image.all() {
         // To something that would do, were it not for the way there.
         absent_and_healed(&larder, &image, &file, |path| {
-            symlink(&secret, path).unwrap()
+            symlink(&secret, path).unwrap();
         })
         .await;
         absent_and_healed(&larder, &image, &file, |path| {
-            symlink("nowhere", path).unwrap()
+            symlink("nowhere", path).unwrap();
         })
         .await;
         absent_and_healed(&larder, &image, &file, |path| symlink(path, path).unwrap()).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -78,7 +78,7 @@ impl Raw {
                 .get(9..12)
                 .and_then(|code| code.parse().ok())
                 .expect("a status"),
-            headers: HeaderMap::from_iter(head.lines().filter_map(header)),
+            headers: head.lines().filter_map(header).collect(),
             body: Vec::new(),
             complete: true,
         })

@@ -1,5 +1,7 @@
 //! Blobs are pushed in every way that clients have, and arrive as they were sent.
 
+use std::fmt::Write as _;
+
 use futures_util::future::join_all;
 use sha2::{Digest as _, Sha512};
 
@@ -13,8 +15,10 @@ use crate::support::programs::Options;
 
 fn sha512(bytes: &[u8]) -> String {
     let hash = Sha512::digest(bytes);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha512:{hex}")
+    hash.iter().fold("sha512:".to_owned(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string");
+        text
+    })
 }
 
 #[tokio::test]

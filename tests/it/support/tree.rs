@@ -58,7 +58,7 @@ pub(crate) fn assert_nothing_staged(tree: &Path) {
     let staged = |path: &PathBuf| {
         let is_upload = path.components().any(|step| step.as_os_str() == "_uploads");
         let is_fill = path.starts_with(tree.join("blobs")) && name_of(path) == "fill";
-        is_upload || is_fill || name_of(path).ends_with(".tmp")
+        is_upload || is_fill || path.extension().is_some_and(|end| end == "tmp")
     };
     let left: Vec<PathBuf> = files(tree).into_iter().filter(staged).collect();
     assert!(left.is_empty(), "left behind: {left:#?}");

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::find;
 
 /// How long a daemon may take to be ready; with many at once on two cores it takes seconds.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
 
 /// How long it may take to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(15);

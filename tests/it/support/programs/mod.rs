@@ -33,7 +33,7 @@ pub(crate) use self::larder::{Answer, Larder, Options};
 pub(crate) use self::skopeo::Skopeo;
 
 /// Longer than the 75 seconds for which dockerd repeats a blob that is answered with a 5xx.
-const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 
 /// Nothing listens on the discard port, so what is sent to this proxy is refused without leaving
 /// the machine.
