@@ -56,6 +56,11 @@ async fn serve(config: Config) -> Result<(), String> {
     })?;
     let address = server.address().map_err(|error| error.to_string())?;
     greet(&config, address);
+    if let Ok(Some(name)) = registry.names().local_in_library() {
+        tracing::warn!(
+            "{name} was stored by another registry: it counts as local, and is not kept up to date from docker.io; move the directory repositories/library away to mirror it afresh"
+        );
+    }
     registry.keep_swept();
     let stop = Stop {
         token: CancellationToken::new(),

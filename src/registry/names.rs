@@ -155,6 +155,23 @@ impl Names {
         }
     }
 
+    /// A local repository in Docker Hub's own namespace, where nobody can push.
+    ///
+    /// A pull-through cache of Distribution leaves such ones: they count as local for ever, and
+    /// nobody would notice that they are no longer brought up to date.
+    pub fn local_in_library(&self) -> Result<Option<RepositoryName>, Error> {
+        if self.default.as_deref() != Some(DOCKER_HUB) {
+            return Ok(None);
+        }
+        let found = self.store.repositories(Some("library"), 1);
+        let found = found.map_err(|error| Error::Store(Arc::new(error)))?;
+        let in_library = |name: &RepositoryName| without_library(name) != *name;
+        let is_local = |name: &RepositoryName| self.store.kind_of(name) == Some(Kind::Local);
+        Ok(found
+            .into_iter()
+            .find(|name| in_library(name) && is_local(name)))
+    }
+
     /// The upstream that the path itself names, and the repository's name there.
     fn upstream_in_path(&self, target: &Target) -> Result<Option<(String, RepositoryName)>, Error> {
         let unknown = |host: &String| Error::UnknownUpstream(host.clone());

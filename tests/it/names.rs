@@ -274,3 +274,20 @@ async fn without_upstreams_it_is_a_plain_registry() {
     );
     larder.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pull_through_cache_of_distribution_left_is_served_and_spoken_of() {
+    let root = tempfile::tempdir().unwrap();
+    let plain = Options::registry().on(root.path()).start().await;
+    plain.push("library/app", "1", &image(1)).await;
+    plain.finish().await;
+    let hub = Hub::start().await;
+    hub.push("library/app", "1", &image(2));
+    let larder = Options::mirror_of(&hub).on(root.path()).start().await;
+    let got = larder.get("/v2/library/app/manifests/1").await;
+    assert_eq!(got.body, image(1).manifest_bytes(), "doubt counts as local");
+    let fresh = larder.get("/v2/docker.io/library/app/manifests/1").await;
+    assert_eq!(fresh.body, image(2).manifest_bytes());
+    larder.logged("library/app was stored by another registry").await;
+    larder.finish().await;
+}
