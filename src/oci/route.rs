@@ -183,6 +183,10 @@ fn cleaned(path: &str) -> Option<String> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let (last, inner) = segments.split_last()?;
     let is_dot = |segment: &&str| matches!(*segment, "." | "..");
+    // Browsers read a backslash as a slash: no `Location` is made from a path that has one.
+    if path.contains('\\') {
+        return None;
+    }
     if !inner
         .iter()
         .any(|segment| segment.is_empty() || is_dot(segment))
@@ -365,6 +369,7 @@ mod tests {
             ("/v1/search", RouteError::NotFound),
             ("/v2/tags/list", RouteError::NotFound),
             ("/v2/a/b", RouteError::NotFound),
+            ("/\\evil/./v2/", RouteError::NotFound),
             ("/v2/A/tags/list", RouteError::Name(NameError::Grammar)),
             (
                 "/v2/a/..%2f..%2fetc/tags/list",

@@ -288,6 +288,8 @@ async fn what_a_pull_through_cache_of_distribution_left_is_served_and_spoken_of(
     assert_eq!(got.body, image(1).manifest_bytes(), "doubt counts as local");
     let fresh = larder.get("/v2/docker.io/library/app/manifests/1").await;
     assert_eq!(fresh.body, image(2).manifest_bytes());
-    larder.logged("library/app was stored by another registry").await;
+    larder
+        .logged("library/app was stored by another registry")
+        .await;
     larder.finish().await;
 }
