@@ -6,7 +6,6 @@ use tokio::sync::watch;
 use crate::store::Blob;
 
 use super::Error;
-use super::fill::Progress;
 
 /// The end of an answer that is withheld until a fill is verified, in bytes.
 ///
@@ -15,6 +14,19 @@ pub(super) const HELD_BACK: u64 = 64 * 1024;
 
 /// How much is read from the disk at a time, in bytes.
 const READ: u64 = 64 * 1024;
+
+/// How far a fill is.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    /// Nothing is known yet, or not how large the blob is.
+    Opening,
+    /// So many bytes of the content can be read, but not yet believed.
+    Receiving { content: Blob, written: u64 },
+    /// Verified, stored and linked.
+    Committed(Blob),
+    /// It did not come to that.
+    Failed(Error),
+}
 
 /// A blob's content: stored, or on its way.
 #[derive(Clone, Debug)]

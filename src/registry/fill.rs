@@ -20,26 +20,13 @@ use crate::oci::{Digest, RepositoryName};
 use crate::store::{Blob, Staged, StoreError};
 use crate::upstream::{BlobStream, Upstream, UpstreamError};
 
-use super::content::BlobContent;
+use super::content::{BlobContent, Progress};
 use super::names::Mirror;
 use super::pour::pour;
 use super::{Error, Missing, Registry, blocking};
 
 /// The most that is taken from an upstream that does not say how much it will send.
 const MAX_UNSIZED: u64 = 64 << 30;
-
-/// How far a fill is.
-#[derive(Clone, Debug)]
-pub(super) enum Progress {
-    /// Nothing is known yet, or not how large the blob is.
-    Opening,
-    /// So many bytes of the content can be read, but not yet believed.
-    Receiving { content: Blob, written: u64 },
-    /// Verified, stored and linked.
-    Committed(Blob),
-    /// It did not come to that.
-    Failed(Error),
-}
 
 /// A download under way.
 #[derive(Debug)]

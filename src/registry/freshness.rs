@@ -11,9 +11,9 @@ use crate::oci::{Digest, Reference, Tag};
 use crate::store::{StoredManifest, TagState};
 use crate::upstream::{ManifestHead, Upstream, UpstreamError};
 
-use super::manifests::{ManifestAnswer, described};
+use super::manifests::described;
 use super::names::Mirror;
-use super::pull::Want;
+use super::pull::{ManifestAnswer, Want};
 use super::{Error, Missing, Outcome, Registry, blocking};
 
 /// The longest that a client waits for a revalidation when there is a copy to serve.

@@ -9,34 +9,10 @@ use crate::store::{StoreError, StoredManifest, TagState};
 use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
 
 use super::names::{Mirror, Source};
-use super::pull::Want;
+use super::pull::{ManifestAnswer, Want};
 use super::{Error, Missing, Outcome, Registry, blocking};
 
 pub(super) type FetchResult = Result<Arc<StoredManifest>, Error>;
-
-/// A manifest, or what its upstream says about it.
-#[derive(Clone, Debug)]
-pub struct ManifestAnswer {
-    /// Its digest.
-    pub digest: Digest,
-    /// What it is served as.
-    pub media_type: MediaType,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its bytes; `None` only where a description was wanted.
-    pub bytes: Option<Arc<StoredManifest>>,
-}
-
-impl From<Arc<StoredManifest>> for ManifestAnswer {
-    fn from(stored: Arc<StoredManifest>) -> Self {
-        Self {
-            digest: stored.digest.clone(),
-            media_type: stored.media_type.clone(),
-            size: stored.bytes.len() as u64,
-            bytes: Some(stored),
-        }
-    }
-}
 
 impl Registry {
     pub(super) async fn mirrored_manifest(

@@ -35,10 +35,9 @@ use crate::upstream::Upstream;
 pub use content::{BlobContent, BlobReader};
 pub use error::{Error, Missing};
 pub use listing::Listed;
-pub use manifests::ManifestAnswer;
 pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use outcome::Outcome;
-pub use pull::{BlobAnswer, Want};
+pub use pull::{BlobAnswer, ManifestAnswer, Want};
 pub use push::{Chunk, Pushed};
 pub use sweep::Purging;
 

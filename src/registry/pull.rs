@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::oci::{Digest, Reference};
-use crate::store::Blob;
+use crate::oci::{Digest, MediaType, Reference};
+use crate::store::{Blob, StoredManifest};
 use crate::upstream::{Upstream, UpstreamError};
 
 use super::content::{BlobContent, HELD_BACK};
 use super::fill::{Claim, Fill};
-use super::manifests::ManifestAnswer;
 use super::names::{Mirror, Place};
 use super::{Error, Missing, Outcome, Registry, blocking};
 
@@ -28,6 +27,30 @@ pub enum Want {
     Content,
     /// HEAD
     Description,
+}
+
+/// A manifest, or what its upstream says about it.
+#[derive(Clone, Debug)]
+pub struct ManifestAnswer {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is served as.
+    pub media_type: MediaType,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its bytes; `None` only where a description was wanted.
+    pub bytes: Option<Arc<StoredManifest>>,
+}
+
+impl From<Arc<StoredManifest>> for ManifestAnswer {
+    fn from(stored: Arc<StoredManifest>) -> Self {
+        Self {
+            digest: stored.digest.clone(),
+            media_type: stored.media_type.clone(),
+            size: stored.bytes.len() as u64,
+            bytes: Some(stored),
+        }
+    }
 }
 
 /// A blob, or how large its upstream says it is.
