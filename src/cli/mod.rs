@@ -91,6 +91,15 @@ impl ConfigFile {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))
+    std::fs::read_to_string(path).map_err(|error| {
+        // A misspelt command looks like a file's name.
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => " (`larder --help` lists the commands)",
+            _ => "",
+        };
+        format!(
+            "cannot read the configuration {}: {error}{hint}",
+            path.display()
+        )
+    })
 }
