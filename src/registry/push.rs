@@ -317,3 +317,24 @@ fn commit_or_cancel(
     }
     Ok(matches)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_session_in_use_keeps_its_lock_while_idle_ones_are_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let repository = Store::open(root.path())
+            .unwrap()
+            .local(&"team/app".parse().unwrap());
+        let (used, idle) = (UploadId::random(), UploadId::random());
+        let sessions = Sessions::default();
+        let held = sessions.of(&repository, &used);
+        drop(sessions.of(&repository, &idle));
+        sessions.forget_idle();
+        assert_eq!(sessions.known.lock().unwrap().len(), 1);
+        assert!(Arc::ptr_eq(&held, &sessions.of(&repository, &used)));
+    }
+}

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::hub::{Fault, Hub, What, Where};
+use crate::support::hub::{Asked, Fault, Hub, What, Where};
 use crate::support::image::{Image, sha256};
 use crate::support::programs::{Larder, Options};
 use crate::support::tree;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Pulls all of an image by the API, as docker does: HEAD the tag, GET the digests.
 async fn pull(larder: &Larder, name: &str, tag: &str) -> Vec<(String, Vec<u8>)> {
@@ -67,6 +68,14 @@ async fn law_1_bytes_are_sacred() {
             assert_eq!(got.body, odd, "{path} {again}");
             assert_eq!(got.header("content-type"), OCI_INDEX, "{path} {again}");
         }
+    }
+    // What bytes do not say of themselves is what their upstream says, and stays so on the disk.
+    let mute = br#"{"schemaVersion":2,"manifests":[]}"#;
+    hub.put_manifest("library/mute", Some("1"), DOCKER_LIST, mute.to_vec());
+    for again in ["first", "from the disk"] {
+        let got = larder.get("/v2/library/mute/manifests/1").await;
+        assert_eq!(got.body, mute, "{again}");
+        assert_eq!(got.header("content-type"), DOCKER_LIST, "{again}");
     }
     // An index of three platforms stays one of three, though only one of them was ever pulled.
     let platforms = ["amd64", "arm64", "s390x"];
@@ -126,7 +135,18 @@ async fn law_2_nothing_unverified_completes() {
             larder.log()
         );
     }
-    larder.finish().await;
+    // What breaks off for good is cut there, and the part is no blob, not even to the next.
+    let digest = hub.put_blob("library/bad", large[1..].to_vec());
+    let once = Fault::on(Where::blobs().get()).times(1);
+    hub.fault(once.does(What::TruncateAfter(500_000)));
+    let limit: &[(&str, &str)] = &[("retry-after", "3600")];
+    hub.fault(Fault::on(Where::blobs().with_header("range")).does(What::Status(429, limit, "{}")));
+    let path = format!("/v2/library/bad/blobs/{digest}");
+    let got = larder.get(&path).await;
+    assert!(got.status == 200 && !got.complete, "{}", larder.log());
+    assert_eq!(larder.get(&path).await.status, 429);
+    tree::assert_sound(&larder.tree());
+    larder.finish_with_parts().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,6 +324,16 @@ async fn law_5_what_was_served_once_can_be_served_again() {
         larder.get("/v2/library/keep/tags/list").await.json()["tags"],
         json!(["1"])
     );
+    // The mark outlives the process, but not the upstream's next word.
+    let mirror = larder.tree().join("repositories/docker.io/library/keep");
+    let record = || std::fs::read_to_string(mirror.join("_mirror/tags/1")).unwrap();
+    assert!(record().contains("stale_since"), "{}", record());
+    hub.up().await;
+    larder.kill().await;
+    larder.start_again().await;
+    let got = larder.get("/v2/library/keep/manifests/1").await;
+    assert_eq!(got.cache(), "revalidated");
+    assert!(!record().contains("stale_since"), "{}", record());
     larder.finish().await;
 }
 
@@ -313,7 +343,7 @@ async fn law_6_the_network_is_never_assumed() {
     hub.down().await;
     let image = Image::random(4, &[2000]);
     other.push("library/x", "1", &image);
-    let larder = Options::mirror_of(&hub).start().await;
+    let mut larder = Options::mirror_of(&hub).start().await;
     assert_eq!(
         larder.get("/v2/").await.status,
         200,
@@ -333,6 +363,14 @@ async fn law_6_the_network_is_never_assumed() {
         assert_eq!(larder.get(&path).await.status, 404, "{path}");
     }
     assert!(other.asked().is_empty() && hub.asked().is_empty());
+    // Nor is one that is, before somebody wants something of it.
+    larder.kill().await;
+    larder.start_again().await;
+    assert_eq!(larder.get("/v2/team/x/manifests/1").await.status, 200);
+    assert_eq!(larder.get("/v2/library/x/manifests/1").await.status, 404);
+    let asked = hub.asked();
+    let wanted = |asked: &Asked| asked.path == "/v2/library/x/manifests/1";
+    assert!(!asked.is_empty() && asked.iter().all(wanted), "{asked:?}");
     larder.finish().await;
 }
 
@@ -368,7 +406,21 @@ async fn law_7_files_are_the_truth() {
             json!(["docker.io/library/files", "team/files"])
         );
         // Files that go while it runs are gone: no memory claims otherwise.
-        std::fs::remove_dir_all(larder.tree().join("repositories/team")).unwrap();
+        let team = larder.tree().join("repositories/team");
+        let status =
+            async |path: String| larder.get(&format!("/v2/team/files/{path}")).await.status;
+        let tags = async || larder.get("/v2/team/files/tags/list").await.json()["tags"].clone();
+        assert_eq!(tags().await, json!(["1"]));
+        std::fs::remove_dir_all(team.join("files/_manifests/tags/1")).unwrap();
+        assert_eq!(tags().await, json!([]));
+        assert_eq!(status("manifests/1".to_owned()).await, 404);
+        std::fs::remove_dir_all(team.join("files/_manifests/revisions")).unwrap();
+        let digest = image.digest();
+        assert_eq!(status(format!("manifests/{digest}")).await, 404);
+        std::fs::remove_dir_all(team.join("files/_layers")).unwrap();
+        let digest = &image.layer_digests()[0];
+        assert_eq!(status(format!("blobs/{digest}")).await, 404);
+        std::fs::remove_dir_all(&team).unwrap();
         assert_eq!(
             larder
                 .get("/v2/docker.io/library/files/manifests/1")
@@ -435,6 +487,19 @@ async fn law_8_a_full_disk_fails_no_push_silently_and_no_cached_pull() {
             .status,
         204
     );
+    // A blob that does not fit is cut, or passed on whole. What was written of it is no blob, and
+    // takes no space: `finish` looks.
+    let large = vec![8; 20 << 20];
+    let digest = hub.put_blob("library/large", large.clone());
+    let got = larder
+        .get(&format!("/v2/library/large/blobs/{digest}"))
+        .await;
+    assert!(
+        got.status >= 500 || !got.complete || got.body == large,
+        "{}",
+        got.status
+    );
+    tree::assert_sound(&larder.tree());
     larder.push("team/fits", "1", &image).await;
     larder.finish().await;
 }
@@ -496,9 +561,9 @@ async fn law_9_no_leaks_between_repositories() {
     ] {
         for name in ["other.test/library/x", "library/x", "mine/other"] {
             for method in ["HEAD", "GET"] {
-                let got = larder
-                    .send(larder.request(method, &format!("/v2/{name}/blobs/{digest}")))
-                    .await;
+                // Each under a name of its own: the first "no" is remembered.
+                let path = format!("/v2/{name}-{method}/blobs/{digest}").to_lowercase();
+                let got = larder.send(larder.request(method, &path)).await;
                 assert_eq!(got.status, 404, "{method} {name}");
             }
         }
@@ -521,6 +586,13 @@ async fn law_9_no_leaks_between_repositories() {
             .status,
         404
     );
+    // An index cannot reach for another repository's image either.
+    let child = json!({ "mediaType": OCI_MANIFEST, "digest": stored.digest(), "size": 1 });
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child] });
+    let refused = larder
+        .put_manifest("mine/other", "1", OCI_INDEX, index.to_string())
+        .await;
+    assert_eq!(refused.code(), "MANIFEST_BLOB_UNKNOWN", "{refused:?}");
     // Neither password nor token goes to the CDN or to another upstream, and none to the log.
     let strangers = other.asked().into_iter().chain(
         hub.asked()
@@ -568,11 +640,19 @@ async fn a_repository_that_joins_anothers_download_proves_its_right_first() {
         (1, 0, 2)
     );
     // And it is linked there too, so that the next pull asks nobody.
-    let linked = || async { larder.get(&right).await.header("x-cache").to_owned() };
+    let (algorithm, hex) = digest.split_once(':').unwrap();
+    let layers = "repositories/other.test/team/has/_layers";
+    let link = larder
+        .tree()
+        .join(format!("{layers}/{algorithm}/{hex}/link"));
     tokio::time::timeout(Duration::from_secs(10), async {
-        while linked().await != "hit" {}
+        while !link.exists() {
+            tokio::task::yield_now().await;
+        }
     })
     .await
     .unwrap();
+    assert_eq!(larder.get(&right).await.cache(), "hit");
+    assert_eq!(other.blob_heads(), 2);
     larder.finish().await;
 }

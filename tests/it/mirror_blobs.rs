@@ -1,6 +1,7 @@
 //! Blobs of a mirror: fetched once, resumed, shared, and described without being fetched.
 
 use crate::support::hub::{Fault, Hub, What, Where};
+use crate::support::image::Image;
 use crate::support::programs::Options;
 use crate::support::tree::files;
 
@@ -308,16 +309,81 @@ async fn a_blob_without_an_announced_length_is_served_and_kept() {
 async fn what_the_upstream_does_not_have_is_not_asked_for_again_at_once() {
     let hub = Hub::builder().bearer().start().await;
     let larder = Options::mirror_of(&hub).start().await;
-    let none = format!("/v2/library/none/blobs/sha256:{}", "0".repeat(64));
-    let first = larder.get(&none).await;
-    assert_eq!(
-        (first.status, first.code().as_str(), first.cache()),
-        (404, "BLOB_UNKNOWN", "miss")
-    );
-    hub.clear_log();
-    for _ in 0..5 {
-        assert_eq!(larder.get(&none).await.code(), "BLOB_UNKNOWN");
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (what, code) in [
+        (format!("blobs/{digest}"), "BLOB_UNKNOWN"),
+        (format!("manifests/{digest}"), "MANIFEST_UNKNOWN"),
+        ("manifests/1".to_owned(), "MANIFEST_UNKNOWN"),
+    ] {
+        let none = format!("/v2/library/none/{what}");
+        let first = larder.get(&none).await;
+        assert_eq!(
+            (first.status, first.code().as_str(), first.cache()),
+            (404, code, "miss")
+        );
+        hub.clear_log();
+        for _ in 0..5 {
+            assert_eq!(larder.get(&none).await.code(), code);
+        }
+        assert!(hub.asked().is_empty(), "{:?}", hub.asked());
     }
-    assert!(hub.asked().is_empty(), "{:?}", hub.asked());
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_download_failed_is_not_fetched_again() {
+    let hub = Hub::start().await;
+    let digest = hub.put_blob("library/x", content(500_000));
+    let limit: &[(&str, &str)] = &[("retry-after", "3600")];
+    hub.fault(
+        Fault::on(Where::blobs().get())
+            .times(1)
+            .does(What::TruncateAfter(1_200_000)),
+    );
+    hub.fault(Fault::on(Where::blobs().with_header("range")).does(What::Status(429, limit, "{}")));
+    let mut larder = Options::mirror_of(&hub).start().await;
+    let path = format!("/v2/library/x/blobs/{digest}");
+    let failed = larder.get(&path).await;
+    assert!(failed.status == 200 && !failed.complete);
+    // Started again, it does not remember the limit.
+    larder.kill().await;
+    hub.heal_all();
+    hub.clear_log();
+    larder.start_again().await;
+    let got = larder.get(&path).await;
+    assert!(got.complete && got.body == content(500_000));
+    let asked = hub.asked();
+    let ranges: Vec<_> = asked.iter().map(|asked| asked.header("range")).collect();
+    assert_eq!(ranges, [Some("bytes=1200000-")]);
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_under_way_for_one_repository_answers_no_other() {
+    let (hub, other) = (Hub::start().await, Hub::start().await);
+    let larder = Options::mirror_of(&hub)
+        .upstream("other.test", &other)
+        .start()
+        .await;
+    let image = Image::random(9, &[50_000]);
+    let manifest = hub.push("library/has", "1", &image);
+    let layer = &image.layer_digests()[0];
+    for (method, what, place) in [
+        ("GET", format!("manifests/{manifest}"), Where::manifests()),
+        ("HEAD", format!("blobs/{layer}"), Where::blobs()),
+    ] {
+        let gate = hub.fault(Fault::on(place).does(What::Gate(None)));
+        let has = larder.request(method, &format!("/v2/library/has/{what}"));
+        let none = async {
+            hub.wait_for(|asked| asked.iter().any(|asked| asked.path.ends_with(&what)))
+                .await;
+            let path = format!("/v2/other.test/team/none/{what}");
+            let none = larder.send(larder.request(method, &path)).await;
+            hub.open(gate);
+            none
+        };
+        let (has, none) = tokio::join!(larder.send(has), none);
+        assert_eq!((has.status, none.status), (200, 404), "{method} {what}");
+    }
     larder.finish().await;
 }

@@ -104,7 +104,9 @@ async fn head_then_get_by_digest_is_one_pull_and_keeps_the_tag() {
     let hub = Hub::start().await;
     let image = Image::random(1, &[3000]);
     let digest = hub.push("library/x", "1", &image);
+    hub.push("library/x", "latest", &image);
     let mut larder = Options::mirror_of(&hub).start().await;
+    larder.head("/v2/library/x/manifests/latest").await;
     let head = larder.head("/v2/library/x/manifests/1").await;
     assert_eq!(
         (head.status, head.header("docker-content-digest")),
@@ -124,11 +126,39 @@ async fn head_then_get_by_digest_is_one_pull_and_keeps_the_tag() {
     hub.down().await;
     larder.kill().await;
     larder.start_again().await;
-    let offline = larder.get("/v2/library/x/manifests/1").await;
-    assert_eq!(
-        (offline.status, offline.body == image.manifest_bytes()),
-        (200, true)
-    );
+    for tag in ["1", "latest"] {
+        let offline = larder.get(&format!("/v2/library/x/manifests/{tag}")).await;
+        assert_eq!(
+            (offline.status, offline.body == image.manifest_bytes()),
+            (200, true),
+            "{tag}"
+        );
+    }
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_late_for_a_digest_does_not_move_the_tag_back() {
+    let hub = Hub::start().await;
+    let (old, new) = (Image::random(1, &[3000]), Image::random(2, &[3000]));
+    hub.push("library/x", "1", &old);
+    let larder = Options::mirror_of(&hub).start().await;
+    let told = larder.head("/v2/library/x/manifests/1").await;
+    assert_eq!(told.header("docker-content-digest"), old.digest());
+    hub.push("library/x", "1", &new);
+    let moved = larder.get("/v2/library/x/manifests/1").await;
+    assert_eq!(moved.body, new.manifest_bytes());
+    // The record keeps whole seconds; the next one is said to have begun.
+    let mirror = larder.tree().join("repositories/docker.io/library/x");
+    let record = mirror.join("_mirror/tags/1");
+    let mut checked: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    checked["checked"] = json!(checked["checked"].as_u64().unwrap() + 1);
+    std::fs::write(&record, checked.to_string()).unwrap();
+    let late = format!("/v2/library/x/manifests/{}", old.digest());
+    assert_eq!(larder.get(&late).await.body, old.manifest_bytes());
+    let link = std::fs::read_to_string(mirror.join("_manifests/tags/1/current/link"));
+    assert_eq!(link.unwrap(), new.digest());
     larder.finish().await;
 }
 

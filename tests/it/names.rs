@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::hub::Hub;
+use crate::support::hub::{Fault, Hub, What, Where};
 use crate::support::image::Image;
 use crate::support::programs::{Larder, Options};
 
@@ -145,6 +145,7 @@ async fn reserved_names_are_refused_before_any_body_is_read() {
         ("/v2/10.0.0.7:5000/app/blobs/uploads/", "app"),
         ("/quay.io/v2/org/app/blobs/uploads/", "org/app"),
         ("/v2/org/app/blobs/uploads/?ns=docker.io", "org/app"),
+        ("/v2/quay.io/blobs/uploads/", "my-quay.io"),
     ] {
         // A body that never comes: whoever waits for it waits for ever.
         let body = reqwest::Body::wrap_stream(futures_util::stream::pending::<
@@ -233,6 +234,55 @@ async fn an_image_pulled_under_a_name_can_be_pushed_under_that_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_in_the_cache_can_be_pushed_under_its_name_by_who_asked_for_its_blobs() {
+    let world = world().await;
+    let image = image(2);
+    let manifest = image.manifest_bytes().to_vec();
+    let push = || {
+        let manifest = manifest.clone();
+        world
+            .larder
+            .put_manifest("org/app", "mine", image.media_type(), manifest)
+    };
+    let blobs = image.blobs();
+    let path = |digest: &str| format!("/v2/org/app/blobs/{digest}");
+    for (digest, _) in &blobs {
+        assert_eq!(world.larder.get(&path(digest)).await.status, 200);
+    }
+    // Who was told nothing has to send everything.
+    world.docker.clear_log();
+    assert_eq!(push().await.code(), "MANIFEST_BLOB_UNKNOWN");
+    assert!(world.docker.asked().is_empty());
+    for (digest, _) in &blobs {
+        assert_eq!(world.larder.head(&path(digest)).await.cache(), "hit");
+    }
+    assert_eq!(push().await.status, 201, "{}", world.larder.log());
+    world.larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_is_not_acknowledged_before_what_it_relies_on_is_here() {
+    let hub = Hub::start().await;
+    let image = Image::random(1, &[300_000]).oci();
+    hub.push("org/app", "1", &image);
+    let larder = Options::mirror_of(&hub).start().await;
+    for (digest, _) in image.blobs() {
+        let path = format!("/v2/org/app/blobs/{digest}");
+        assert_eq!(larder.head(&path).await.status, 200);
+    }
+    let layer = Where::blobs().get().digest(&image.layer_digests()[0]);
+    hub.fault(Fault::on(layer).times(1).does(What::TruncateAfter(150_000)));
+    let limit: &[(&str, &str)] = &[("retry-after", "3600")];
+    hub.fault(Fault::on(Where::blobs().with_header("range")).does(What::Status(429, limit, "{}")));
+    let manifest = image.manifest_bytes().to_vec();
+    let pushed = larder
+        .put_manifest("org/app", "mine", image.media_type(), manifest)
+        .await;
+    assert_eq!(pushed.code(), "MANIFEST_BLOB_UNKNOWN", "{pushed:?}");
+    larder.finish_with_parts().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_whose_upstream_is_no_longer_configured_is_still_served() {
     let world = world().await;
     assert_eq!(
@@ -291,5 +341,49 @@ async fn what_a_pull_through_cache_of_distribution_left_is_served_and_spoken_of(
     larder
         .logged("library/app was stored by another registry")
         .await;
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pushed_before_an_upstream_was_configured_is_never_replaced() {
+    let hub = Hub::start().await;
+    let (ours, theirs) = (Image::random(1, &[5000]), Image::random(2, &[5000]));
+    hub.push("library/app", "1", &theirs);
+    let root = tempfile::tempdir().unwrap();
+    let path = "/v2/docker.io/library/app/manifests/1";
+    let plain = Options::registry().on(root.path()).start().await;
+    plain.push("docker.io/library/app", "1", &ours).await;
+    plain.finish().await;
+    // From now on the name is Docker Hub's; the directory is still the pusher's.
+    let larder = Options::mirror_of(&hub)
+        .never_fresh()
+        .on(root.path())
+        .start()
+        .await;
+    larder.get(path).await;
+    let layer = &theirs.layer_digests()[0];
+    larder
+        .get(&format!("/v2/docker.io/library/app/blobs/{layer}"))
+        .await;
+    larder.finish_with_parts().await;
+    let plain = Options::registry().on(root.path()).start().await;
+    let kept = plain.get(path).await;
+    assert_eq!(kept.body, ours.manifest_bytes());
+    let foreign = format!("/v2/docker.io/library/app/blobs/{layer}");
+    assert_eq!(plain.get(&foreign).await.status, 404);
+    plain.finish_with_parts().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_local_from_its_first_blob_on() {
+    let hub = Hub::start().await;
+    hub.push("labs/new", "1", &Image::random(1, &[5000]));
+    let larder = Options::mirror_of(&hub).start().await;
+    larder.push_blob("labs/new", b"the first of many").await;
+    for what in ["manifests/1", "tags/list"] {
+        let got = larder.get(&format!("/v2/labs/new/{what}")).await;
+        assert_eq!(got.status, 404, "{what}: {got:?}");
+    }
+    assert!(hub.asked().is_empty(), "{:?}", hub.asked());
     larder.finish().await;
 }

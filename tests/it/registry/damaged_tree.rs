@@ -310,3 +310,33 @@ async fn what_crashes_and_vanished_clients_left_is_swept_up_once_it_is_old() {
     assert_eq!(larder.get("/v2/a/manifests/v1").await.status, 200);
     larder.finish().await;
 }
+
+#[tokio::test]
+async fn a_purge_that_is_only_tried_says_what_would_go_and_removes_nothing() {
+    let purging =
+        serde_json::json!({ "enabled": true, "age": "24h", "interval": "24h", "dryrun": true });
+    let options = Options::registry().set(&["storage", "maintenance", "uploadpurging"], purging);
+    let mut larder = options.start().await;
+    let old = super::open_upload(&larder, "a").await;
+    larder.kill().await;
+    let session = larder
+        .tree()
+        .join("repositories/a/_uploads")
+        .join(super::id_of(&old));
+    for file in files(&session) {
+        age(&file);
+    }
+    age(&session);
+    // What a crash left of a small file goes all the same.
+    let torn = larder
+        .tree()
+        .join("blobs/data.01890a5d-ac96-774b-bcce-b302099a8057.tmp");
+    fs::create_dir_all(torn.parent().unwrap()).unwrap();
+    fs::write(&torn, "sha256:").unwrap();
+    age(&torn);
+    larder.start_again().await;
+    larder.logged("would remove").await;
+    larder.logged("swept up leftovers").await;
+    assert_eq!(super::cancel_upload(&larder, &old).await.status, 204);
+    larder.finish().await;
+}
