@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,11 @@ use crate::upstream::{Credentials, Upstream};
 
 use super::ConfigFile;
 
+/// How long a read or write that is under way at the very end may take.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
 pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
+    super::allocator::settle();
     let config = file.load()?;
     start_log(&config.log);
     for warning in &config.warnings {
@@ -32,9 +37,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(serve(config))?;
-    // Threads that are still in the middle of a read or write are not waited for: what they do
-    // is either finished later or finds itself as a leftover.
-    runtime.shutdown_background();
+    // What is being written is written to its end. This also joins the threads: detaching one
+    // that is just ending, as a runtime that is dropped at once does, can crash in glibc.
+    runtime.shutdown_timeout(LAST_WRITES);
     Ok(())
 }
 

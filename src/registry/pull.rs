@@ -99,7 +99,9 @@ impl Registry {
                     .await
             }
             (Place::Mirror(mirror), Reference::Digest(digest)) => {
-                self.mirrored_manifest(mirror, digest, want).await
+                let found = self.mirrored_manifest(mirror, digest, want).await?;
+                self.promise(mirror, digest, want);
+                Ok(found)
             }
         }
     }

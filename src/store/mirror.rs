@@ -19,7 +19,8 @@ pub struct TagState {
     pub stale_since: Option<SystemTime>,
 }
 
-/// The file's form: whole seconds since 1970.
+/// The file's form: microseconds since 1970. Seconds would not tell which of two answers of a busy
+/// moment came later.
 #[derive(Serialize, Deserialize)]
 struct Record {
     digest: String,
@@ -39,7 +40,7 @@ impl Repository {
         let record = file::read(&path, 4096)?
             .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
             .filter(|record| record.digest == digest.as_str());
-        let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let time = |micros| UNIX_EPOCH + Duration::from_micros(micros);
         Ok(Some(TagState {
             digest,
             checked: time(record.as_ref().map_or(0, |record| record.checked)),
@@ -79,14 +80,14 @@ impl Repository {
     }
 
     fn put_record(&self, tag: &Tag, state: &TagState) -> Result<(), StoreError> {
-        let seconds = |time: SystemTime| {
-            time.duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs())
+        let micros = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
         };
         let record = Record {
             digest: state.digest.to_string(),
-            checked: seconds(state.checked),
-            stale_since: state.stale_since.map(seconds),
+            checked: micros(state.checked),
+            stale_since: state.stale_since.map(micros),
         };
         let path = self.store.layout().mirror_tag(&self.name, tag);
         let bytes = serde_json::to_vec(&record).unwrap_or_default();

@@ -195,20 +195,18 @@ mod tests {
         assert_eq!(repository.upload_size(&new).unwrap(), Some(0));
         assert!(store.layout().blob_fill(&Digest::of(b"a")).exists());
         assert!(!store.layout().blob_fill(&Digest::of(b"b")).exists());
-        assert_eq!(
-            mirror.tag_state(&tag).unwrap(),
-            Some(state_in_seconds(state))
-        );
+        assert_eq!(mirror.tag_state(&tag).unwrap(), Some(as_recorded(state)));
         assert!(!torn.exists());
     }
 
-    /// A record keeps whole seconds.
-    fn state_in_seconds(mut state: crate::store::TagState) -> crate::store::TagState {
+    /// A record keeps microseconds.
+    fn as_recorded(mut state: crate::store::TagState) -> crate::store::TagState {
         let since = state
             .checked
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap();
-        state.checked = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs());
+        state.checked = SystemTime::UNIX_EPOCH
+            + Duration::from_micros(u64::try_from(since.as_micros()).unwrap());
         state
     }
 

@@ -381,3 +381,20 @@ async fn offline_means_that_nobody_is_asked() {
     assert!(hub.asked().is_empty());
     larder.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_told_before_the_tag_moved_does_not_move_it_back_in_the_same_second() {
+    let hub = Hub::start().await;
+    let (old, new) = (Image::random(1, &[3000]), Image::random(2, &[3000]));
+    hub.push("library/x", "1", &old);
+    let larder = Options::mirror_of(&hub).never_fresh().start().await;
+    larder.head("/v2/library/x/manifests/1").await;
+    hub.push("library/x", "1", &new);
+    larder.get("/v2/library/x/manifests/1").await;
+    let late = format!("/v2/library/x/manifests/{}", old.digest());
+    assert_eq!(larder.get(&late).await.body, old.manifest_bytes());
+    hub.down().await;
+    let stale = larder.get("/v2/library/x/manifests/1").await;
+    assert_eq!(stale.body, new.manifest_bytes());
+    larder.finish().await;
+}

@@ -387,3 +387,34 @@ async fn a_name_is_local_from_its_first_blob_on() {
     assert!(hub.asked().is_empty(), "{:?}", hub.asked());
     larder.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_whose_children_the_pusher_was_told_of_can_be_pushed() {
+    let world = world().await;
+    let children = vec![(image(5), "amd64"), (image(6), "arm64")];
+    let index = Image::index(children).oci();
+    world.docker.push("org/many", "1", &index);
+    for child in index.children() {
+        let path = format!("/v2/org/many/manifests/{}", child.digest());
+        assert_eq!(world.larder.head(&path).await.status, 200);
+    }
+    let bytes = index.manifest_bytes().to_vec();
+    let pushed = world
+        .larder
+        .put_manifest("org/many", "mine", index.media_type(), bytes)
+        .await;
+    assert_eq!(pushed.status, 201, "{pushed:?}\n{}", world.larder.log());
+    world.docker.down().await;
+    for child in index.children() {
+        let path = format!("/v2/org/many/manifests/{}", child.digest());
+        assert_eq!(world.larder.get(&path).await.body, child.manifest_bytes());
+        for (digest, bytes) in child.blobs() {
+            let got = world
+                .larder
+                .get(&format!("/v2/org/many/blobs/{digest}"))
+                .await;
+            assert!(got.complete && got.body == bytes);
+        }
+    }
+    world.larder.finish().await;
+}
