@@ -16,6 +16,9 @@ use super::answer::{API_VERSION, Answer};
 use super::body::{self, Body, Record};
 use super::error::Refusal;
 
+/// What the person at the client should know of a stale answer.
+const STALE: &str = "the upstream could not be asked: this is the copy from the cache";
+
 /// Answers requests. Cheap to clone; every connection has one.
 #[derive(Clone)]
 pub struct Handler {
@@ -120,6 +123,10 @@ impl Handler {
             Ok(answer) => answer,
             Err(refusal) => refusal.into_answer(&parts.method, path),
         };
+        let answer = match answer.outcome() {
+            Some(Outcome::Stale) => answer.warning(STALE),
+            _ => answer,
+        };
         // What came to nothing was not in the cache either.
         if pulls && answer.outcome().is_none() {
             return (answer.cache(Outcome::Miss), true);
@@ -149,13 +156,14 @@ impl Handler {
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
             Route::Catalog(page) if get => self.catalog(asked, &page).await,
             Route::Tags(target, page) if get => self.tags(asked, &target, &page).await,
-            Route::Manifest(target, reference) if get || head => {
+            Route::Manifest(target, reference, _) if get || head => {
                 self.get_manifest(asked, &target, &reference, want).await
             }
-            Route::Manifest(target, reference) if method == Method::PUT => {
-                self.put_manifest(asked, &target, &reference, body).await
+            Route::Manifest(target, reference, tags) if method == Method::PUT => {
+                self.put_manifest(asked, &target, &reference, &tags, body)
+                    .await
             }
-            Route::Manifest(target, reference) if method == Method::DELETE => {
+            Route::Manifest(target, reference, _) if method == Method::DELETE => {
                 self.delete_manifest(&target, &reference).await
             }
             Route::Blob(target, digest) if get || head => {
@@ -168,7 +176,11 @@ impl Handler {
                 self.start_upload(&target, &new, body).await
             }
             Route::Upload(target, step) => self.upload(asked, &target, &step, body, allow).await,
-            Route::Referrers(..) if get => Err(Refusal::NoReferrers),
+            Route::Referrers(target, subject, artifact_type, page) if get => {
+                let artifact_type = artifact_type.as_deref();
+                self.referrers(asked, &target, &subject, artifact_type, &page)
+                    .await
+            }
             Route::Catalog(_)
             | Route::Tags(..)
             | Route::Manifest(..)

@@ -20,6 +20,7 @@ mod outcome;
 mod pour;
 mod pull;
 mod push;
+mod referrers;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use outcome::Outcome;
 pub use pull::{BlobAnswer, ManifestAnswer, Want};
 pub use push::{Chunk, Pushed};
+pub use referrers::Referrers;
 pub use sweep::Purging;
 
 /// What the registry needs to know of the configuration.
@@ -76,6 +78,8 @@ struct Inner {
     tags: flight::Flights<memory::TagKey, freshness::HeadResult>,
     sizes: flight::Flights<memory::BlobKey, pull::SizeResult>,
     lists: flight::Flights<crate::oci::RepositoryName, listing::UpstreamTags>,
+    referrers: flight::Flights<memory::BlobKey, referrers::ListResult>,
+    facts: referrers::Facts,
     memory: memory::Memory,
     uploads: push::Sessions,
 }
@@ -101,6 +105,8 @@ impl Registry {
                 tags: flight::Flights::new(tasks.clone()),
                 sizes: flight::Flights::new(tasks.clone()),
                 lists: flight::Flights::new(tasks.clone()),
+                referrers: flight::Flights::new(tasks.clone()),
+                facts: referrers::Facts::default(),
                 tasks,
                 uploads: push::Sessions::default(),
             }),
