@@ -15,6 +15,7 @@ use crate::registry::{Error, Outcome, Registry, Want};
 use super::answer::{API_VERSION, Answer};
 use super::body::{self, Body, Record};
 use super::error::Refusal;
+use super::server::Peer;
 
 /// What the person at the client should know of a stale answer.
 const STALE: &str = "the upstream could not be asked: this is the copy from the cache";
@@ -72,7 +73,7 @@ impl Handler {
     }
 
     /// Answers one request. Never fails: what goes wrong is an answer too.
-    pub(super) async fn handle(self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn handle(self, request: Request<Incoming>, _peer: Peer) -> Response<Body> {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
         let answering = std::panic::AssertUnwindSafe(self.answer(&parts, &mut incoming));
