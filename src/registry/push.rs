@@ -86,7 +86,7 @@ pub struct Pushed {
 impl Registry {
     /// Whether clients may push: not while the registry is read-only.
     fn may_write(&self) -> Result<(), Error> {
-        if self.inner.settings.readonly {
+        if self.policy().settings.readonly {
             return Err(Error::Unsupported(
                 "this registry is read-only: storage.maintenance.readonly is on",
             ));
@@ -316,7 +316,7 @@ impl Registry {
 
     fn may_delete(&self) -> Result<(), Error> {
         self.may_write()?;
-        if self.inner.settings.delete {
+        if self.policy().settings.delete {
             return Ok(());
         }
         Err(Error::Unsupported(
