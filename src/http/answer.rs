@@ -10,6 +10,7 @@ use crate::oci::Digest;
 use crate::registry::{Listed, Outcome};
 
 use super::body::Body;
+use super::events::News;
 
 pub(super) const API_VERSION: HeaderName =
     HeaderName::from_static("docker-distribution-api-version");
@@ -23,6 +24,7 @@ pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 pub(super) struct Answer {
     response: Response<Body>,
     outcome: Option<Outcome>,
+    news: Option<News>,
 }
 
 impl Answer {
@@ -36,8 +38,11 @@ impl Answer {
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
-        let outcome = None;
-        Self { response, outcome }
+        Self {
+            response,
+            outcome: None,
+            news: None,
+        }
     }
 
     /// An answer whose body is at hand.
@@ -136,6 +141,16 @@ impl Answer {
             }
             _ => answer,
         }
+    }
+
+    /// What there is to tell of the request.
+    pub(super) fn news(mut self, news: News) -> Self {
+        self.news = Some(news);
+        self
+    }
+
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {

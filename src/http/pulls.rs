@@ -13,6 +13,7 @@ use super::answer::{Answer, etag};
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
+use super::events::News;
 use super::handler::{Asked, Handler};
 
 impl Handler {
@@ -76,7 +77,8 @@ impl Handler {
         let answer = answer
             .digest(&manifest.digest)
             .etag(&manifest.digest)
-            .cache(outcome);
+            .cache(outcome)
+            .news(News::pulled_manifest(&resolved.place, &manifest, reference));
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 
@@ -116,6 +118,7 @@ impl Handler {
         let resolved = self.registry.names().for_pull(target)?;
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, etag) = (&asked.parts.headers, etag(digest));
+        let news = News::pulled_blob(&resolved.place, digest, blob.size);
         if conditions::is_other(headers, &etag) {
             return Err(Refusal::Precondition);
         }
@@ -129,7 +132,8 @@ impl Handler {
             .digest(digest)
             .etag(digest)
             .immutable()
-            .cache(outcome);
+            .cache(outcome)
+            .news(news);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }

@@ -14,6 +14,7 @@ use crate::store::{Repository, UploadId};
 use super::answer::{Answer, SUBJECT, UPLOAD_UUID};
 use super::body;
 use super::error::Refusal;
+use super::events::News;
 use super::handler::{Asked, Handler};
 
 impl Handler {
@@ -35,6 +36,7 @@ impl Handler {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         let media_type: Option<MediaType> = media_type.and_then(|text| text.parse().ok());
+        let sent = bytes.clone();
         let pushed = self
             .registry
             .put_manifest(&repository, reference, media_type.as_ref(), bytes)
@@ -42,7 +44,14 @@ impl Handler {
         let path = format!("/v2/{}/manifests/{}", repository.name(), pushed.digest);
         let answer = Answer::empty(StatusCode::CREATED)
             .location(&self.url(&path))
-            .digest(&pushed.digest);
+            .digest(&pushed.digest)
+            .news(News::PushedManifest {
+                repository: repository.name().clone(),
+                digest: pushed.digest,
+                declared: media_type,
+                bytes: sent,
+                reference: reference.clone(),
+            });
         Ok(match pushed.subject {
             Some(subject) => answer.text(SUBJECT, subject.as_str()),
             None => answer,
@@ -55,10 +64,12 @@ impl Handler {
         reference: &Reference,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
-        self.registry
+        let tags = self
+            .registry
             .delete_manifest(&repository, reference)
             .await?;
-        Ok(Answer::empty(StatusCode::ACCEPTED))
+        let news = News::deleted_manifest(&repository, reference, tags);
+        Ok(Answer::empty(StatusCode::ACCEPTED).news(news))
     }
 
     pub(super) async fn delete_blob(
@@ -68,7 +79,8 @@ impl Handler {
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
         self.registry.delete_blob(&repository, digest).await?;
-        Ok(Answer::empty(StatusCode::ACCEPTED))
+        let news = News::deleted_blob(&repository, digest);
+        Ok(Answer::empty(StatusCode::ACCEPTED).news(news))
     }
 
     /// `POST …/uploads/`: a mount, a whole blob in one request, or the start of a session.
@@ -93,7 +105,8 @@ impl Handler {
                     .mount(&repository, &from.place, digest)
                     .await?
             {
-                return Ok(self.stored(&repository, digest));
+                let news = News::mounted_blob(&repository, digest, &from.place);
+                return Ok(self.stored(&repository, digest).news(news));
             }
         }
         let digest = new.digest.as_deref().map(parse_digest).transpose()?;
@@ -187,6 +200,7 @@ impl Handler {
         Answer::empty(StatusCode::CREATED)
             .location(&self.url(&path))
             .digest(digest)
+            .news(News::pushed_blob(repository, digest))
     }
 
     /// The answer to everything that leaves a session open.

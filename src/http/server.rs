@@ -29,7 +29,7 @@ const BREATHER: Duration = Duration::from_millis(100);
 /// A listening socket.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    pub(super) listener: TcpListener,
 }
 
 /// When and how to stop.
@@ -76,7 +76,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let connection = connection(stream, handler.clone());
+                    let connection = connection(stream, peer, handler.clone());
                     let watched = graceful.watch(connection);
                     connections.spawn(async move {
                         if let Err(error) = watched.await {
@@ -99,6 +99,7 @@ impl Server {
 
 fn connection(
     stream: TcpStream,
+    peer: SocketAddr,
     handler: Handler,
 ) -> http1::Connection<
     TokioIo<Stalling>,
@@ -114,7 +115,7 @@ fn connection(
         tracing::debug!(%error, "TCP_NODELAY not set");
     }
     let service = service_fn(move |request| {
-        let answering = handler.clone().handle(request);
+        let answering = handler.clone().handle(request, peer);
         async move { Ok::<_, Infallible>(answering.await) }
     });
     http1::Builder::new()
