@@ -280,22 +280,19 @@ impl Registry {
         })
     }
 
-    /// Removes a tag, or a manifest with all tags that name it.
+    /// Removes a tag, or a manifest with all tags that name it: those are returned.
     pub async fn delete_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Tag>, Error> {
         self.may_delete()?;
         let (target, wanted) = (repository.clone(), reference.clone());
         let deleted = blocking(move || match &wanted {
-            Reference::Tag(tag) => target.delete_tag(tag),
+            Reference::Tag(tag) => Ok(target.delete_tag(tag)?.then(Vec::new)),
             Reference::Digest(digest) => target.delete_manifest(digest),
         });
-        if deleted.await? {
-            return Ok(());
-        }
-        Err(Error::Unknown {
+        deleted.await?.ok_or_else(|| Error::Unknown {
             name: repository.name().clone(),
             what: Missing::Manifest(reference.clone()),
         })
