@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{self, Access};
 use crate::config::{self, Config, Level};
-use crate::http::{Handler, Listen, Server, Stop};
-use crate::registry::{Purging, Registry, Settings};
+use crate::http::{self, Handler, Listen, Manners, Server, Stop};
+use crate::registry::{Purging, Registry, Settings, Validation};
 use crate::store::Store;
 use crate::upstream::{Credentials, Upstream};
 
@@ -47,12 +48,13 @@ async fn serve(config: Config) -> Result<(), String> {
     let store = store.await.map_err(|error| error.to_string())?;
     let store = store.map_err(|error| error.to_string())?;
     let registry = registry(&config, store)?;
-    let handler = Handler::new(
-        registry.clone(),
-        &config.http.headers,
-        config.http.host.as_ref(),
-    );
-    let handler = handler.map_err(|error| error.to_string())?;
+    let manners = Manners {
+        access: Access::new(access_settings(&config)).map_err(|error| error.to_string())?,
+        headers: http::headers(&config.http.headers).map_err(|error| error.to_string())?,
+        base: config.http.host.clone(),
+        prefix: None,
+    };
+    let handler = Handler::new(registry.clone(), manners);
     let listen = Listen::Tcp(config.http.addr.clone());
     let server = Server::bind(&listen, None).await;
     let server = server.map_err(|error| error.to_string())?;
@@ -84,6 +86,16 @@ async fn serve(config: Config) -> Result<(), String> {
     Ok(())
 }
 
+fn access_settings(_config: &Config) -> access::Settings {
+    access::Settings {
+        scheme: access::Scheme::Open,
+        anonymous: Vec::new(),
+        rules: Vec::new(),
+        challenge: access::Challenge::Auto,
+        secret: None,
+    }
+}
+
 fn registry(config: &Config, store: Store) -> Result<Registry, String> {
     let mut upstreams = BTreeMap::new();
     for (name, settings) in &config.upstreams.all {
@@ -98,6 +110,7 @@ fn registry(config: &Config, store: Store) -> Result<Registry, String> {
         readonly: config.storage.readonly,
         catalog_limit: config.catalog_max_entries,
         tags_limit: config.tags_max,
+        validation: Validation::default(),
         purging: config
             .storage
             .upload_purging

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::header::{LOCATION, RETRY_AFTER};
+use http::header::{LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::oci::error::{ErrorEntry, error_body};
@@ -41,6 +41,19 @@ pub(super) enum Refusal {
     Range { size: u64 },
     /// The precondition fails.
     Precondition,
+    /// It is not known who is asking, or that he may.
+    Unauthorized {
+        /// What to say to whom.
+        challenge: HeaderValue,
+        /// What was wanted, as Distribution lists it.
+        detail: serde_json::Value,
+    },
+    /// It is known, and he may not.
+    Forbidden { what: String },
+    /// Too many passwords are being verified.
+    Busy,
+    /// There is nothing to verify passwords with.
+    UsersUnreadable,
     /// The registry says no.
     Registry(Error),
 }
@@ -94,13 +107,17 @@ impl Refusal {
                 ErrorCode::RangeInvalid,
                 format!("there are {size} bytes: ask for a range among them"),
             ),
+            Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Busy
+            | Self::UsersUnreadable => not_admitted(&self),
             Self::Precondition => Told::new(
                 StatusCode::PRECONDITION_FAILED,
                 ErrorCode::Unsupported,
                 "the content is another than If-Match names",
             ),
         };
-        let status = told.status;
+        let (status, challenge) = (told.status, self.challenge());
         let entries = self.with_request_id(told, method, path);
         let mut answer = Answer::full(status, "application/json", error_body(&entries));
         if let Self::Method { allow } = &self {
@@ -112,10 +129,20 @@ impl Refusal {
         if let Self::Route(RouteError::Moved(to)) = &self {
             answer = answer.text(LOCATION, to);
         }
+        if let Some(challenge) = challenge {
+            answer = answer.header(WWW_AUTHENTICATE, challenge);
+        }
         if status == StatusCode::TOO_MANY_REQUESTS {
             answer = answer.header(RETRY_AFTER, HeaderValue::from(self.wait()));
         }
         answer
+    }
+
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Unauthorized { challenge, .. } => Some(challenge.clone()),
+            _ => None,
+        }
     }
 
     fn wait(&self) -> u64 {
@@ -140,6 +167,31 @@ impl Refusal {
             entry
         };
         told.entries.into_iter().map(with_id).collect()
+    }
+}
+
+/// Who is not let in, and why.
+fn not_admitted(refusal: &Refusal) -> Told {
+    match refusal {
+        Refusal::Unauthorized { detail, .. } => Told::new(
+            StatusCode::UNAUTHORIZED,
+            ErrorCode::Unauthorized,
+            "authentication required",
+        )
+        .about(detail.clone()),
+        Refusal::Forbidden { what } => {
+            Told::new(StatusCode::FORBIDDEN, ErrorCode::Denied, what.clone())
+        }
+        Refusal::Busy => Told::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::TooManyRequests,
+            "too many passwords are being verified: try again",
+        ),
+        _ => Told::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Unavailable,
+            "the registry cannot read its list of users: see its log",
+        ),
     }
 }
 

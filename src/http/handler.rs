@@ -1,6 +1,6 @@
 //! From a request to its answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
@@ -9,9 +9,13 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::oci::route::{self, Route};
+use url::Url;
+
+use crate::access::{Access, Caller};
+use crate::oci::route::{self, Route, RouteError};
 use crate::registry::{Error, Outcome, Registry, Want};
 
+use super::admission;
 use super::answer::{API_VERSION, Answer};
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
@@ -29,53 +33,101 @@ const PATH: usize = 2048;
 pub struct Handler {
     pub(super) registry: Registry,
     pub(super) around: Surroundings,
-    shared: Arc<Shared>,
+    /// What the configuration says, as a whole: a reload replaces it in one step.
+    manners: Arc<RwLock<Arc<Manners>>>,
 }
 
-struct Shared {
-    headers: Vec<(HeaderName, HeaderValue)>,
-    base: String,
+/// How answers look, and who gets them.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    /// Who may do what.
+    pub access: Access,
+    /// Headers added to every answer of the registry's API.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the URLs begin with that are handed out. Without it they are relative, which holds
+    /// behind any proxy and believes no header.
+    pub base: Option<Url>,
+    /// The path that everything is under, with slashes at both ends.
+    pub prefix: Option<String>,
 }
 
 /// A configured header that no answer can carry.
 #[derive(Debug, thiserror::Error)]
 #[error("http.headers: {0:?} cannot be sent as a header")]
-pub struct HandlerError(String);
+pub struct HeaderError(String);
+
+/// Reads the headers of the configuration.
+pub fn headers(pairs: &[(String, String)]) -> Result<Vec<(HeaderName, HeaderValue)>, HeaderError> {
+    let parse = |(name, value): &(String, String)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok();
+        let value = HeaderValue::from_str(value).ok();
+        name.zip(value)
+    };
+    let header = |pair| parse(pair).ok_or_else(|| HeaderError(pair.0.clone()));
+    pairs.iter().map(header).collect()
+}
 
 /// What a request is made of, apart from its body.
 pub(super) struct Asked<'a> {
     pub(super) parts: &'a Parts,
+    /// As it was sent, any prefix included.
     pub(super) path: &'a str,
+    pub(super) peer: Peer,
+}
+
+/// An answer, and what is known of it.
+struct Answered {
+    answer: Answer,
+    /// Whether it is one of the registry's API.
+    is_api: bool,
+    /// Who asked.
+    user: Option<String>,
+}
+
+impl Answered {
+    fn of(answer: Answer, user: Option<String>) -> Self {
+        let is_api = true;
+        Self {
+            answer,
+            is_api,
+            user,
+        }
+    }
+
+    /// An answer that no header says more of.
+    fn outside(answer: Answer) -> Self {
+        let (is_api, user) = (false, None);
+        Self {
+            answer,
+            is_api,
+            user,
+        }
+    }
 }
 
 impl Handler {
-    /// A handler that adds `headers` to every answer of the registry's API, and begins the URLs
-    /// it hands out with `base`: nothing, or the `http.host` of the configuration.
-    ///
-    /// Without a base they are relative, which holds behind any proxy and believes no header.
-    pub fn new(
-        registry: Registry,
-        headers: &[(String, String)],
-        base: Option<&url::Url>,
-    ) -> Result<Self, HandlerError> {
-        let parse = |(name, value): &(String, String)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok();
-            let value = HeaderValue::from_str(value).ok();
-            name.zip(value)
-        };
-        let headers = headers
-            .iter()
-            .map(|header| parse(header).ok_or_else(|| HandlerError(header.0.clone())))
-            .collect::<Result<_, _>>()?;
-        let base = base.map(|base| base.as_str().trim_end_matches('/').to_owned());
-        Ok(Self {
+    /// A handler for a registry.
+    pub fn new(registry: Registry, manners: Manners) -> Self {
+        Self {
             registry,
             around: Surroundings::default(),
-            shared: Arc::new(Shared {
-                headers,
-                base: base.unwrap_or_default(),
-            }),
-        })
+            manners: Arc::new(RwLock::new(Arc::new(manners))),
+        }
+    }
+
+    /// Goes on with other manners. Answers under way are given as they were begun.
+    pub fn reload(&self, manners: Manners) {
+        let mut current = self.manners.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(manners);
+    }
+
+    pub(super) fn manners(&self) -> Arc<Manners> {
+        let manners = self.manners.read();
+        Arc::clone(&manners.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn access(&self) -> Access {
+        self.manners().access.clone()
     }
 
     /// The same handler among those who are told of what it does.
@@ -90,16 +142,21 @@ impl Handler {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
         let client = Client::of(&parts, peer.address);
-        // Access control will know.
-        let user: Option<&str> = None;
-        let access = &self.around.access_log;
-        let access = access.entry(&parts, client.address, user, SystemTime::now());
-        let answering = std::panic::AssertUnwindSafe(self.answer(&parts, &mut incoming));
+        let arrived = SystemTime::now();
+        let answering = std::panic::AssertUnwindSafe(self.answer(&parts, peer, &mut incoming));
         // One request's bug is that request's failure.
-        let (mut answer, is_api) = answering.catch_unwind().await.unwrap_or_else(|_| {
+        let answered = answering.catch_unwind().await.unwrap_or_else(|_| {
             let refusal = Refusal::Registry(Error::Vanished);
-            (refusal.into_answer(&parts.method, parts.uri.path()), true)
+            Answered::of(refusal.into_answer(&parts.method, parts.uri.path()), None)
         });
+        let Answered {
+            mut answer,
+            is_api,
+            user,
+        } = answered;
+        let user = user.as_deref();
+        let access = &self.around.access_log;
+        let access = access.entry(&parts, client.address, user, arrived);
         let (news, status) = (answer.take_news(), answer.status());
         let announcement = self.announcement(news, status, &parts, &client, user).await;
         let record = Record {
@@ -116,7 +173,7 @@ impl Handler {
         if is_api {
             let headers = response.headers_mut();
             headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-            for (name, value) in &self.shared.headers {
+            for (name, value) in &self.manners().headers {
                 headers.append(name, value.clone());
             }
         }
@@ -128,42 +185,63 @@ impl Handler {
         response.map(|body| body.recorded(record))
     }
 
-    async fn answer(&self, parts: &Parts, body: &mut Incoming) -> (Answer, bool) {
+    async fn answer(&self, parts: &Parts, peer: Peer, body: &mut Incoming) -> Answered {
         if let Some(closed) = self.around.closed() {
-            return (closed, false);
+            return Answered::outside(closed);
         }
         let path = parts.uri.path();
-        let asked = Asked { parts, path };
-        let route = match route::parse(path, parts.uri.query()) {
+        let asked = Asked { parts, path, peer };
+        let route = match self.route(path, parts.uri.query()) {
             Ok(Route::Root) => {
                 let no_cache = HeaderValue::from_static("no-cache");
                 let answer = Answer::empty(StatusCode::OK);
-                return (answer.header(http::header::CACHE_CONTROL, no_cache), false);
+                let answer = answer.header(http::header::CACHE_CONTROL, no_cache);
+                return Answered::outside(answer);
             }
             Ok(route) => route,
             Err(error) => {
-                return (Refusal::Route(error).into_answer(&parts.method, path), true);
+                let refusal = Refusal::Route(error);
+                return Answered::of(refusal.into_answer(&parts.method, path), None);
             }
         };
         let pulls = is_pull(&route, &parts.method);
-        let answer = match self.dispatch(&asked, route, body).await {
-            Ok(answer) => answer,
-            Err(refusal) => refusal.into_answer(&parts.method, path),
+        let mut user = None;
+        let answered = match self.admit(&asked, &route).await {
+            Ok(caller) => {
+                user = caller.name().map(str::to_owned);
+                self.dispatch(&asked, &caller, route, body).await
+            }
+            Err(refusal) => Err(refusal),
         };
+        let answer = answered.unwrap_or_else(|refusal| refusal.into_answer(&parts.method, path));
         let answer = match answer.outcome() {
             Some(Outcome::Stale) => answer.warning(STALE),
+            // What came to nothing was not in the cache either.
+            None if pulls => answer.cache(Outcome::Miss),
             _ => answer,
         };
-        // What came to nothing was not in the cache either.
-        if pulls && answer.outcome().is_none() {
-            return (answer.cache(Outcome::Miss), true);
-        }
-        (answer, true)
+        Answered::of(answer, user)
+    }
+
+    /// What is asked for, under the prefix if there is one. Load balancers ask `/` all the same.
+    fn route(&self, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
+        let manners = self.manners();
+        let Some(prefix) = manners.prefix.as_deref().filter(|_| path != "/") else {
+            return route::parse(path, query);
+        };
+        let prefix = prefix.trim_end_matches('/');
+        let inner = path.strip_prefix(prefix).filter(|it| it.starts_with('/'));
+        let inner = inner.ok_or(RouteError::NotFound)?;
+        route::parse(inner, query).map_err(|error| match error {
+            RouteError::Moved(to) => RouteError::Moved(format!("{prefix}{to}")),
+            error => error,
+        })
     }
 
     async fn dispatch(
         &self,
         asked: &Asked<'_>,
+        caller: &Caller,
         route: Route,
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
@@ -181,7 +259,8 @@ impl Handler {
         match route {
             Route::Root => Ok(Answer::empty(StatusCode::OK)),
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
-            Route::Catalog(page) if get => self.catalog(asked, &page).await,
+            Route::Token { is_scoped } if get => self.token(asked, is_scoped).await,
+            Route::Catalog(page) if get => self.catalog(asked, caller, &page).await,
             Route::Tags(target, page) if get => self.tags(asked, &target, &page).await,
             Route::Manifest(target, reference, _) if get || head => {
                 self.get_manifest(asked, &target, &reference, want).await
@@ -200,7 +279,7 @@ impl Handler {
                 self.delete_blob(&target, &digest).await
             }
             Route::Uploads(target, new) if method == Method::POST => {
-                self.start_upload(&target, &new, body).await
+                self.start_upload(caller, &target, &new, body).await
             }
             Route::Upload(target, step) => self.upload(asked, &target, &step, body, allow).await,
             Route::Referrers(target, subject, artifact_type, page) if get => {
@@ -208,7 +287,8 @@ impl Handler {
                 self.referrers(asked, &target, &subject, artifact_type, &page)
                     .await
             }
-            Route::Catalog(_)
+            Route::Token { .. }
+            | Route::Catalog(_)
             | Route::Tags(..)
             | Route::Manifest(..)
             | Route::Blob(..)
@@ -219,7 +299,31 @@ impl Handler {
 
     /// The URL of a path of this registry, as it is handed out.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.shared.base)
+        let manners = self.manners();
+        let base = manners.base.as_ref().map_or("", Url::as_str);
+        let prefix = manners.prefix.as_deref().unwrap_or_default();
+        let (base, prefix) = (base.trim_end_matches('/'), prefix.trim_end_matches('/'));
+        format!("{base}{prefix}{path}")
+    }
+
+    /// The scheme and the host by which a client reaches this registry, with what comes before
+    /// its own paths: as configured, else as asked.
+    pub(super) fn own_address(&self, asked: &Asked<'_>) -> (&'static str, String) {
+        let manners = self.manners();
+        let prefix = manners.prefix.as_deref().unwrap_or_default();
+        let prefix = prefix.trim_end_matches('/');
+        let scheme = |is_tls| if is_tls { "https" } else { "http" };
+        match &manners.base {
+            Some(base) => {
+                let host = &base[url::Position::BeforeHost..];
+                let host = host.trim_end_matches('/');
+                (scheme(base.scheme() == "https"), format!("{host}{prefix}"))
+            }
+            None => {
+                let host = admission::host(&asked.parts.headers);
+                (scheme(asked.peer.is_tls), format!("{host}{prefix}"))
+            }
+        }
     }
 }
 
@@ -227,7 +331,7 @@ impl Handler {
 fn allowed(route: &Route) -> &'static str {
     match route {
         Route::Root | Route::Base => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
-        Route::Catalog(_) | Route::Tags(..) | Route::Referrers(..) => "GET",
+        Route::Token { .. } | Route::Catalog(_) | Route::Tags(..) | Route::Referrers(..) => "GET",
         Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
         Route::Blob(..) => "DELETE, GET, HEAD",
         Route::Uploads(..) => "POST",

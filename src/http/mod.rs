@@ -4,6 +4,7 @@
 //! turns each into an answer, and one place writes the request's line in the log.
 
 mod accesslog;
+mod admission;
 mod answer;
 mod around;
 mod body;
@@ -17,10 +18,11 @@ mod pushes;
 mod server;
 mod stall;
 mod tls;
+mod token;
 
 pub use accesslog::AccessLog;
 pub use around::Surroundings;
 pub use debug::{Debug, DebugServer};
-pub use handler::{Handler, HandlerError};
+pub use handler::{Handler, HeaderError, Manners, headers};
 pub use server::{Listen, Server, ServerError, Stop};
 pub use tls::{ClientAuth, TlsError, TlsSettings};

@@ -3,10 +3,11 @@
 use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use crate::access::Caller;
 use crate::oci::accept::{Accept, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
-use crate::oci::{Digest, Page, Reference, Target, media};
+use crate::oci::{Digest, Page, Reference, RepositoryName, Target, media};
 use crate::registry::{BlobAnswer, ManifestAnswer, Outcome, Resolved, Want};
 
 use super::answer::{Answer, FILTERS_APPLIED, etag};
@@ -17,8 +18,18 @@ use super::events::News;
 use super::handler::{Asked, Handler};
 
 impl Handler {
-    pub(super) async fn catalog(&self, asked: &Asked<'_>, page: &Page) -> Result<Answer, Refusal> {
-        let listed = self.registry.catalog(page, |_| true).await?;
+    pub(super) async fn catalog(
+        &self,
+        asked: &Asked<'_>,
+        caller: &Caller,
+        page: &Page,
+    ) -> Result<Answer, Refusal> {
+        let access = self.access();
+        // Who may list everything is told everything: a token for the catalog says nothing of
+        // single repositories.
+        let sees_all = access.is_open() || access.goes_by_tokens();
+        let visible = |name: &RepositoryName| sees_all || self.may_pull(caller, name.as_str());
+        let listed = self.registry.catalog(page, visible).await?;
         let json = serde_json::json!({});
         let answer = Answer::page(asked.path, json, "repositories", &listed);
         Ok(answer.cache(Outcome::Hit))

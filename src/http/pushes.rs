@@ -4,6 +4,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use hyper::body::Incoming;
 
+use crate::access::Caller;
 use crate::oci::manifest::{MAX_SIZE, ManifestError};
 use crate::oci::range::upload_chunk;
 use crate::oci::route::{MountFrom, NewUpload, UploadStep};
@@ -96,13 +97,14 @@ impl Handler {
     /// `POST …/uploads/`: a mount, a whole blob in one request, or the start of a session.
     pub(super) async fn start_upload(
         &self,
+        caller: &Caller,
         target: &Target,
         new: &NewUpload,
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
         if let Some(digest) = &new.mount
-            && let Some(news) = self.mount(&repository, digest, &new.from).await?
+            && let Some(news) = self.mount(caller, &repository, digest, &new.from).await?
         {
             return Ok(self.stored(&repository, digest).news(news));
         }
@@ -131,14 +133,20 @@ impl Handler {
 
     /// Takes a blob over from another repository, and says what there is to tell of it; `None` where
     /// it must be sent.
+    ///
+    /// That the caller may pull from there is looked at before anything else: whoever may not is
+    /// told, in the same time, what he would be told if there were nothing.
     async fn mount(
         &self,
+        caller: &Caller,
         repository: &Repository,
         digest: &Digest,
         from: &MountFrom,
     ) -> Result<Option<News>, Refusal> {
         let name = match from {
             MountFrom::Nowhere => return Ok(None),
+            // Only where everybody may pull everything: who else would have to be asked is not said.
+            MountFrom::Anywhere if !self.access().is_open() => return Ok(None),
             MountFrom::Anywhere => {
                 let mounted = self.registry.mount(repository, None, digest).await?;
                 return Ok(mounted.then(|| News::pushed_blob(repository, digest)));
@@ -156,6 +164,9 @@ impl Handler {
             return Ok(None);
         };
         let place = &from.place;
+        if !self.may_pull(caller, &place.full_name()) {
+            return Ok(None);
+        }
         let mounted = self.registry.mount(repository, Some(place), digest).await?;
         Ok(mounted.then(|| News::mounted_blob(repository, digest, place)))
     }

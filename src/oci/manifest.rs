@@ -22,6 +22,19 @@ pub struct Manifest {
     pub needs: Vec<Need>,
     /// The manifest it is attached to, which may be missing.
     pub subject: Option<Digest>,
+    /// Of an index: what its children run on, in the order of `needs`.
+    pub platforms: Vec<PlatformName>,
+    /// Where its layers may be had elsewhere.
+    pub urls: Vec<String>,
+}
+
+/// What an image runs on, as an index says; either may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlatformName {
+    /// As in `linux`.
+    pub os: Option<String>,
+    /// As in `amd64`.
+    pub architecture: Option<String>,
 }
 
 /// Content that a manifest refers to and that its repository must have.
@@ -130,16 +143,19 @@ impl Manifest {
         if top.schema_version != Some(2) {
             return Err(ManifestError::Content("schemaVersion must be 2".into()));
         }
-        let needs = if [media::OCI_INDEX, media::DOCKER_LIST].contains(&media_type) {
-            top.children()?
-        } else {
-            top.config_and_layers()?
-        };
-        Ok(Self {
+        let mut manifest = Self {
             media_type: MediaType::known(media_type),
-            needs,
+            needs: Vec::new(),
             subject: top.subject()?,
-        })
+            platforms: Vec::new(),
+            urls: Vec::new(),
+        };
+        if [media::OCI_INDEX, media::DOCKER_LIST].contains(&media_type) {
+            top.children(&mut manifest)?;
+        } else {
+            top.config_and_layers(&mut manifest)?;
+        }
+        Ok(manifest)
     }
 }
 
@@ -243,29 +259,38 @@ impl<'a> Top<'a> {
         Ok(top)
     }
 
-    fn children(&self) -> Result<Vec<Need>, ManifestError> {
-        let children = descriptors(self.manifests, "manifests")?;
-        children
-            .iter()
-            .map(|child| child.digest("manifests").map(Need::Manifest))
-            .collect()
+    fn children(&self, manifest: &mut Manifest) -> Result<(), ManifestError> {
+        for child in descriptors(self.manifests, "manifests")? {
+            manifest
+                .needs
+                .push(Need::Manifest(child.digest("manifests")?));
+            let platform = child.platform.as_ref();
+            let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+            manifest.platforms.push(PlatformName {
+                os: platform.and_then(|platform| text(&platform.os)),
+                architecture: platform.and_then(|platform| text(&platform.architecture)),
+            });
+        }
+        Ok(())
     }
 
-    fn config_and_layers(&self) -> Result<Vec<Need>, ManifestError> {
+    fn config_and_layers(&self, manifest: &mut Manifest) -> Result<(), ManifestError> {
         let config = self.config.ok_or_else(|| missing("config"))?;
         let config: Descriptor<'_> = serde_json::from_str(config.get())
             .map_err(|error| ManifestError::Content(format!("config: {error}")))?;
-        let mut needs = vec![Need::Blob(config.digest("config")?)];
+        manifest.needs.push(Need::Blob(config.digest("config")?));
         // Artifacts without layers leave the field out.
         if self.layers.is_some() {
             for layer in descriptors(self.layers, "layers")? {
                 let digest = layer.digest("layers")?;
                 if !layer.is_elsewhere() {
-                    needs.push(Need::Blob(digest));
+                    manifest.needs.push(Need::Blob(digest));
                 }
+                let urls = layer.urls.unwrap_or_default().into_iter();
+                manifest.urls.extend(urls.map(Cow::into_owned));
             }
         }
-        Ok(needs)
+        Ok(())
     }
 
     fn subject(&self) -> Result<Option<Digest>, ManifestError> {

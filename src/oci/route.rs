@@ -17,6 +17,11 @@ pub enum Route {
     Root,
     /// `/v2/`, where clients find out whether this is a registry.
     Base,
+    /// `/token`, where clients that are sent there get a token.
+    Token {
+        /// The token is for something (`scope`), not for a login alone.
+        is_scoped: bool,
+    },
     /// `/v2/_catalog`
     Catalog(Page),
     /// `/v2/<name>/tags/list`
@@ -131,6 +136,9 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let segments: Vec<&str> = decoded.split('/').skip(1).collect();
     let query = Query::parse(query.unwrap_or_default());
     match segments.as_slice() {
+        ["token"] => Ok(Route::Token {
+            is_scoped: query.get("scope").is_some_and(|scope| !scope.is_empty()),
+        }),
         ["v2", rest @ ..] => endpoint(rest, None, &query),
         [prefix, "v2", rest @ ..] => endpoint(rest, Some(prefix), &query),
         _ => Err(RouteError::NotFound),
@@ -321,6 +329,7 @@ mod tests {
         for (path, expected) in [
             ("/", Route::Root),
             ("/v2", Route::Base),
+            ("/token", Route::Token { is_scoped: false }),
             ("/v2/", Route::Base),
             ("/ghcr.io/v2/", Route::Base),
             ("/v2/_catalog", Route::Catalog(Page::default())),

@@ -22,6 +22,7 @@ mod pull;
 mod push;
 mod referrers;
 mod sweep;
+mod validation;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -42,6 +43,7 @@ pub use pull::{BlobAnswer, ManifestAnswer, Want};
 pub use push::{Chunk, Pushed};
 pub use referrers::Referrers;
 pub use sweep::Purging;
+pub use validation::{Children, Platform, Validation};
 
 /// What the registry needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub struct Settings {
     pub tags_limit: usize,
     /// What happens to uploads that nobody finishes.
     pub purging: Option<Purging>,
+    /// What pushed manifests may name.
+    pub validation: Validation,
 }
 
 /// The registry and the mirror: everything but the wire. Cheap to clone.

@@ -146,6 +146,11 @@ impl Names {
         Ok(self.store.local(name))
     }
 
+    /// Whether there is an upstream: clients may then be using this registry as their mirror.
+    pub fn mirrors_anything(&self) -> bool {
+        !self.upstreams.is_empty()
+    }
+
     /// The mirror that a bare name stands for where no local repository has it.
     pub fn shadowed_by(&self, local: &RepositoryName) -> Option<Mirror> {
         let default = self.default.as_ref()?;
@@ -241,6 +246,17 @@ impl Names {
             repository: self.store.mirror(directory),
             bare: None,
         }
+    }
+}
+
+impl Place {
+    /// The repository's full name, as the catalog lists it: `team/app`, `docker.io/library/nginx`.
+    pub fn full_name(&self) -> String {
+        let repository = match self {
+            Self::Local(repository) => repository,
+            Self::Mirror(mirror) => &mirror.repository,
+        };
+        repository.name().to_string()
     }
 }
 

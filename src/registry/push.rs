@@ -250,7 +250,8 @@ impl Registry {
             Reference::Digest(digest) if digest.matches(&bytes) => digest.clone(),
             Reference::Digest(digest) => return Err(Error::DigestMismatch(digest.clone())),
         };
-        let manifest = Manifest::pushed(&bytes, media_type)?;
+        let mut manifest = Manifest::pushed(&bytes, media_type)?;
+        self.policy().settings.validation.apply(&mut manifest)?;
         let missing = self.missing(repository, &manifest.needs).await?;
         if !missing.is_empty() {
             return Err(Error::ManifestNeeds(missing));

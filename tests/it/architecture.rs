@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("access", &["oci"]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
@@ -16,19 +17,21 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("health", &["outbound"]),
     (
         "http",
-        &["oci", "registry", "store", "upstream", "events", "health"],
+        &[
+            "access", "oci", "registry", "store", "upstream", "events", "health",
+        ],
     ),
     ("config", &[]),
     (
         "cli",
         &[
-            "config", "http", "registry", "store", "upstream", "events", "health",
+            "access", "config", "http", "registry", "store", "upstream", "events", "health",
         ],
     ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 6] = [
+const CRATES: [(&str, &[&str], &str); 7] = [
     (
         "reqwest",
         &["upstream", "outbound", "events", "health"],
@@ -46,9 +49,12 @@ const CRATES: [(&str, &[&str], &str); 6] = [
     ),
     (
         "tokio",
-        &["upstream", "registry", "events", "health", "http", "cli"],
+        &[
+            "access", "upstream", "registry", "events", "health", "http", "cli",
+        ],
         "the pure and the synchronous stay so",
     ),
+    ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
 ];

@@ -11,6 +11,7 @@
     reason = "tests fail by panicking, and make and break files as they like"
 )]
 
+mod access;
 mod architecture;
 mod clients;
 mod configuration;

@@ -161,6 +161,15 @@ impl Dockerd {
             .expect_success_or(&self.daemon.log());
     }
 
+    /// Credentials as a login that succeeded leaves them, without one.
+    pub(crate) fn remember_login(&self, registry: &str, user: &str, password: &str) {
+        use base64::Engine as _;
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        let config = json!({ "auths": { registry: { "auth": pair } } });
+        let path = self.daemon.home().join("client/config.json");
+        write(&path, &config.to_string());
+    }
+
     /// Makes an image with one layer of files, without any network or container; returns its
     /// identity.
     pub(crate) async fn build_scratch_image(&self, name: &str, files: &[File<'_>]) -> String {

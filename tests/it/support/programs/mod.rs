@@ -12,7 +12,9 @@ mod containerd;
 mod daemon;
 mod distribution;
 mod dockerd;
+mod htpasswd;
 mod larder;
+mod recorder;
 mod skopeo;
 
 use std::env;
@@ -29,7 +31,9 @@ pub(crate) use self::buildah::Buildah;
 pub(crate) use self::containerd::Containerd;
 pub(crate) use self::distribution::{Distribution, DistributionOptions, TokenAuth};
 pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
+pub(crate) use self::htpasswd::Htpasswd;
 pub(crate) use self::larder::{Answer, Larder, Options};
+pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
 
 /// Longer than the 75 seconds for which dockerd repeats a blob that is answered with a 5xx.
@@ -40,7 +44,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -49,6 +53,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("skopeo", "skopeo"),
     ("buildah", "buildah"),
     ("umount", "mount"),
+    ("htpasswd", "apache2-utils"),
 ];
 
 /// What a command printed, and whether it succeeded.

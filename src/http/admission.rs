@@ -1,0 +1,241 @@
+//! Between a route and its handler: who is asking, and may they.
+//!
+//! Everything that can be asked for passes through [`Handler::admit`]; the match in `needs_of` is
+//! exhaustive, so that a new route cannot be forgotten.
+//!
+//! What anybody may do is not made to wait for anybody's password: clients send foreign
+//! credentials along with public pulls (dockerd its user's Docker Hub password, a kubelet the pull
+//! secret of another registry), and those count as none.
+
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::access::{Access, Action, AskedAt, Caller, Unidentified, Wanted, Why};
+use crate::oci::{ErrorCode, Route, Target};
+
+use super::error::Refusal;
+use super::handler::{Asked, Handler};
+
+/// What a request needs to be allowed.
+pub(super) enum Needs {
+    /// Nothing: the path says nothing about content.
+    Nothing,
+    /// To be somebody, where the registry wants that.
+    Somebody,
+    /// To list the repositories.
+    Catalog,
+    /// To do something with a repository.
+    Repository {
+        /// Its name as the client knows it, which is what tokens are for.
+        asked: String,
+        /// Its full name, which is what rules are about.
+        full: String,
+        /// What is done.
+        action: Action,
+    },
+}
+
+impl Handler {
+    /// Lets a request through, or says what it lacks.
+    pub(super) async fn admit(&self, asked: &Asked<'_>, route: &Route) -> Result<Caller, Refusal> {
+        let access = self.access();
+        let needs = self.needs_of(asked, route);
+        if access.is_open() || matches!(needs, Needs::Nothing) {
+            return Ok(Caller::anonymous());
+        }
+        let header = authorization(&asked.parts.headers)?;
+        let anybody = Caller::anonymous();
+        let is_public = match &needs {
+            Needs::Nothing => true,
+            Needs::Somebody => {
+                let is_mirror = self.registry.names().mirrors_anything();
+                let host = host(&asked.parts.headers);
+                // Who sends that he is nobody has been asked already.
+                let is_nobody = header.is_some() && access.may(&anybody, &Wanted::Catalog);
+                is_nobody || !access.challenges_base(host, is_mirror)
+            }
+            needs => needs.allow(&access, &anybody),
+        };
+        let is_pointless = header.is_none() || matches!(needs, Needs::Repository { .. });
+        if is_public && is_pointless {
+            return Ok(anybody);
+        }
+        let refuse = |why| self.unauthorized(asked, &access, &needs, why);
+        match access.identify(header).await {
+            Ok(caller) if needs.allow(&access, &caller) => Ok(caller),
+            Ok(caller) if !caller.is_anonymous() => Err(match needs.forbidden(&access) {
+                Some(refusal) => refusal,
+                None => refuse(Why::InsufficientScope),
+            }),
+            Ok(_) if is_public => Ok(anybody),
+            Ok(_) => Err(refuse(Why::NoCredentials)),
+            // A login must not succeed with a wrong password; anything else that is public may.
+            Err(_) if is_public && !matches!(needs, Needs::Somebody) => Ok(anybody),
+            Err(Unidentified::TooBusy) => Err(Refusal::Busy),
+            Err(Unidentified::Broken) => Err(Refusal::UsersUnreadable),
+            Err(Unidentified::BadCredentials | Unidentified::InvalidToken) => {
+                Err(refuse(Why::InvalidToken))
+            }
+        }
+    }
+
+    fn needs_of(&self, asked: &Asked<'_>, route: &Route) -> Needs {
+        let method = &asked.parts.method;
+        let by_method = || match *method {
+            Method::GET | Method::HEAD => Action::Pull,
+            Method::DELETE => Action::Delete,
+            _ => Action::Push,
+        };
+        match route {
+            // The token service looks at credentials itself.
+            Route::Root | Route::Token { .. } => Needs::Nothing,
+            _ if *method == Method::OPTIONS => Needs::Somebody,
+            Route::Base => Needs::Somebody,
+            Route::Catalog(_) => Needs::Catalog,
+            Route::Tags(target, _) | Route::Referrers(target, ..) => {
+                self.repository_needs(target, Action::Pull)
+            }
+            Route::Manifest(target, ..) | Route::Blob(target, _) => {
+                self.repository_needs(target, by_method())
+            }
+            Route::Uploads(target, _) | Route::Upload(target, _) => {
+                // Distribution wants the right to delete for a cancel; a pusher who may not
+                // delete must be able to give up his own upload.
+                self.repository_needs(target, Action::Push)
+            }
+        }
+    }
+
+    fn repository_needs(&self, target: &Target, action: Action) -> Needs {
+        let asked = target.name.to_string();
+        let full = match action {
+            Action::Pull => self.registry.names().for_pull(target).ok(),
+            Action::Push | Action::Delete => None,
+        };
+        Needs::Repository {
+            full: full.map_or_else(|| asked.clone(), |resolved| resolved.place.full_name()),
+            asked,
+            action,
+        }
+    }
+
+    /// Whether a caller may pull from a repository, as for mounts and in listings.
+    pub(super) fn may_pull(&self, caller: &Caller, full: &str) -> bool {
+        let access = self.access();
+        access.is_open() || access.may(caller, &Wanted::Repository(full, Action::Pull))
+    }
+
+    pub(super) fn unauthorized(
+        &self,
+        asked: &Asked<'_>,
+        access: &Access,
+        needs: &Needs,
+        why: Why,
+    ) -> Refusal {
+        let (scheme, host) = self.own_address(asked);
+        let at = AskedAt {
+            scheme,
+            host: &host,
+        };
+        let wanted = needs.wanted();
+        Refusal::Unauthorized {
+            challenge: header_value(&access.challenge(&wanted, why, &at)),
+            detail: detail(&wanted),
+        }
+    }
+}
+
+impl Needs {
+    /// Whether a caller may do it.
+    fn allow(&self, access: &Access, caller: &Caller) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Somebody => !caller.is_anonymous(),
+            Self::Catalog => access.may(caller, &Wanted::Catalog),
+            Self::Repository {
+                asked,
+                full,
+                action,
+            } => {
+                let may = |name| access.may(caller, &Wanted::Repository(name, *action));
+                may(full) || (access.goes_by_tokens() && may(asked))
+            }
+        }
+    }
+
+    /// What a challenge is to ask for.
+    fn wanted(&self) -> Vec<Wanted<'_>> {
+        match self {
+            Self::Nothing | Self::Somebody => Vec::new(),
+            Self::Catalog => vec![Wanted::Catalog],
+            // Who pushes asks what is there first.
+            Self::Repository {
+                asked,
+                action: Action::Push,
+                ..
+            } => vec![
+                Wanted::Repository(asked, Action::Pull),
+                Wanted::Repository(asked, Action::Push),
+            ],
+            Self::Repository { asked, action, .. } => vec![Wanted::Repository(asked, *action)],
+        }
+    }
+
+    /// The refusal for somebody whose password is right, and whom another one would not help. With
+    /// tokens, another token might.
+    fn forbidden(&self, access: &Access) -> Option<Refusal> {
+        if access.goes_by_tokens() {
+            return None;
+        }
+        let what = match self {
+            Self::Repository { asked, action, .. } => {
+                format!("you may not {} {asked}", action.as_str())
+            }
+            Self::Catalog | Self::Somebody | Self::Nothing => {
+                "you may not list the repositories".to_owned()
+            }
+        };
+        Some(Refusal::Forbidden { what })
+    }
+}
+
+/// A challenge as a header; the bytes of a realm may be any UTF-8, as Distribution sends them.
+pub(super) fn header_value(challenge: &str) -> HeaderValue {
+    HeaderValue::from_bytes(challenge.as_bytes())
+        .unwrap_or_else(|_| HeaderValue::from_static("Basic realm=\"larder\""))
+}
+
+/// The one `Authorization` header. Two of them are a mistake or an attack.
+pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let unreadable = || Refusal::Header {
+        name: "Authorization",
+        code: ErrorCode::Unauthorized,
+        status: StatusCode::BAD_REQUEST,
+    };
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let first = lines.next().map(|line| line.to_str());
+    if lines.next().is_some() {
+        return Err(unreadable());
+    }
+    first.transpose().map_err(|_| unreadable())
+}
+
+pub(super) fn host(headers: &HeaderMap) -> &str {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.unwrap_or_default()
+}
+
+/// The list that Distribution sends with a 401.
+fn detail(wanted: &[Wanted<'_>]) -> serde_json::Value {
+    if wanted.is_empty() {
+        return serde_json::Value::Null;
+    }
+    let entry = |wanted: &Wanted<'_>| {
+        let (kind, name, action) = match wanted {
+            Wanted::Repository(name, action) => ("repository", *name, action.as_str()),
+            Wanted::Catalog => ("registry", "catalog", "*"),
+        };
+        serde_json::json!({ "Type": kind, "Class": "", "Name": name, "Action": action })
+    };
+    wanted.iter().map(entry).collect()
+}
