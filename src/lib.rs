@@ -15,7 +15,8 @@
 //!
 //! ```text
 //! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
-//!                           └──────▶ upstream ──▶ oci
+//!          │      │         └──────▶ upstream ──▶ oci
+//!          │      └───▶ access, which knows no HTTP
 //!          └───▶ config, which is plain data
 //! ```
 //!
@@ -24,6 +25,7 @@
 //! `http` only (and their counterparts in `upstream`); nobody but `cli` is handed the whole
 //! configuration.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod http;

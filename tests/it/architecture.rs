@@ -6,18 +6,22 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("access", &["oci"]),
     ("oci", &[]),
     ("store", &["oci"]),
     ("upstream", &["oci"]),
     ("registry", &["oci", "store", "upstream"]),
-    ("http", &["oci", "registry", "store", "upstream"]),
+    ("http", &["access", "oci", "registry", "store", "upstream"]),
     ("config", &[]),
-    ("cli", &["config", "http", "registry", "store", "upstream"]),
+    (
+        "cli",
+        &["access", "config", "http", "registry", "store", "upstream"],
+    ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 6] = [
+const CRATES: [(&str, &[&str], &str); 7] = [
     (
         "reqwest",
         &["upstream"],
@@ -35,9 +39,10 @@ const CRATES: [(&str, &[&str], &str); 6] = [
     ),
     (
         "tokio",
-        &["upstream", "registry", "http", "cli"],
+        &["access", "upstream", "registry", "http", "cli"],
         "the pure and the synchronous stay so",
     ),
+    ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
 ];

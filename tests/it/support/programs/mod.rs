@@ -40,7 +40,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -49,6 +49,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("skopeo", "skopeo"),
     ("buildah", "buildah"),
     ("umount", "mount"),
+    ("htpasswd", "apache2-utils"),
 ];
 
 /// What a command printed, and whether it succeeded.
