@@ -608,6 +608,7 @@ mod tests {
             signer.sign_text(r#"{"alg":"EdDSA","kid":"one","crit":["x"]}"#, &claims),
             signer.sign_text(header, "{}x"),
             signer.sign_text(header, &twice),
+            signer.sign_text(header, &claims.replacen('{', r#"{"x":1,"x":2,"#, 1)),
             signer.sign_text(
                 header,
                 &claims.replacen('{', r#"{"access":[{"type":"a","type":"b"}],"#, 1),

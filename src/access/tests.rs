@@ -113,6 +113,16 @@ async fn where_everything_is_open_nobody_is_asked() {
     assert!(!access.challenges_base("host", false));
 }
 
+#[test]
+fn it_goes_wherever_a_request_goes() {
+    fn goes_anywhere(_: &(impl Send + Sync + 'static)) {}
+    fn moves(_: impl Send) {}
+    let access = Access::new(settings(Scheme::Open)).unwrap();
+    goes_anywhere(&access);
+    goes_anywhere(&Caller::anonymous());
+    moves(access.identify(None));
+}
+
 #[tokio::test]
 async fn apaches_passwords_let_their_users_in() {
     let users = Users::new(&[("ann", "s3:cret ö"), ("bob", "other")]);
