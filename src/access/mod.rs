@@ -151,6 +151,11 @@ impl Access {
         matches!(self.0.means, Means::Open)
     }
 
+    /// Whether callers come with tokens of a token service, which say what they may do.
+    pub fn goes_by_tokens(&self) -> bool {
+        matches!(self.0.means, Means::Token(..))
+    }
+
     /// Whether the challenge sends clients to our own token endpoint, [`TOKEN_PATH`].
     ///
     /// So it is when passwords are asked for and anonymous callers have rights too: dockerd decides

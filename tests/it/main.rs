@@ -25,4 +25,5 @@ mod names;
 mod programs_themselves;
 mod registry;
 mod support;
+mod token_service_itself;
 mod upstream_itself;

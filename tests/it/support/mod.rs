@@ -4,4 +4,6 @@ pub(crate) mod hub;
 pub(crate) mod image;
 pub(crate) mod jwt;
 pub(crate) mod programs;
+pub(crate) mod signer;
+pub(crate) mod token_service;
 pub(crate) mod tree;
