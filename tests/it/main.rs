@@ -11,15 +11,18 @@
     reason = "tests fail by panicking, and make and break files as they like"
 )]
 
+mod access_log;
 mod architecture;
 mod clients;
 mod configuration;
+mod health;
 mod hostile_upstream;
 mod hub_itself;
 mod laws;
 mod mirror_blobs;
 mod mirror_tags;
 mod names;
+mod notifications;
 mod programs_themselves;
 mod registry;
 mod support;
