@@ -15,13 +15,14 @@
 //!
 //! ```text
 //! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
-//!                           └──────▶ upstream ──▶ oci
+//!                 │         └──────▶ upstream ──▶ oci
+//!                 └──▶ events, health
 //!          └───▶ config, which is plain data
 //! ```
 //!
 //! Arrows point one way, and a test holds them. `oci` is pure; `store` is synchronous and knows
 //! nothing of HTTP; `store` and `upstream` never see each other; statuses and headers exist in
-//! `http` only (and their counterparts in `upstream`); nobody but `cli` is handed the whole
+//! `http` only (and their counterparts in `upstream` and where else requests are sent); nobody but `cli` is handed the whole
 //! configuration.
 
 pub mod cli;
