@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Level};
-use crate::http::{Handler, Server, Stop};
+use crate::http::{Handler, Listen, Server, Stop};
 use crate::registry::{Purging, Registry, Settings};
 use crate::store::Store;
 use crate::upstream::{Credentials, Upstream};
@@ -53,20 +53,18 @@ async fn serve(config: Config) -> Result<(), String> {
         config.http.host.as_ref(),
     );
     let handler = handler.map_err(|error| error.to_string())?;
-    let address = &config.http.addr;
-    let server = Server::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error} (set http.addr to another address)")
-    })?;
-    let address = server.address().map_err(|error| error.to_string())?;
+    let listen = Listen::Tcp(config.http.addr.clone());
+    let server = Server::bind(&listen, None).await;
+    let server = server.map_err(|error| error.to_string())?;
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
     };
     // What these need is not in the configuration yet.
     let settings = services::Settings::default();
-    let token = stop.token.clone();
-    let services = Services::start(settings, &registry, address.port(), token).await?;
-    greet(&config, address);
+    let (token, port) = (stop.token.clone(), server.port().unwrap_or_default());
+    let services = Services::start(settings, &registry, port, token).await?;
+    greet(&config, &server)?;
     if let Ok(Some(name)) = registry.names().local_in_library() {
         tracing::warn!(
             "{name} was stored by another registry: it counts as local, and is not kept up to date from docker.io; move the directory repositories/library away to mirror it afresh"
@@ -132,7 +130,7 @@ fn upstream_settings(name: &str, upstream: &config::Upstream) -> crate::upstream
 }
 
 /// Says what was started, where, and how to use it.
-fn greet(config: &Config, address: std::net::SocketAddr) {
+fn greet(config: &Config, server: &Server) -> Result<(), String> {
     let names = config.upstreams.all.keys();
     let mirrored: Vec<String> = names.map(ToString::to_string).collect();
     let mirrored = if mirrored.is_empty() {
@@ -140,15 +138,16 @@ fn greet(config: &Config, address: std::net::SocketAddr) {
     } else {
         mirrored.join(", ")
     };
-    let port = address.port();
     tracing::info!("mirroring {mirrored}");
     tracing::info!("storing in {}", config.storage.root.display());
-    if config.upstreams.default.is_some() {
+    if let (Some(port), true) = (server.port(), config.upstreams.default.is_some()) {
         tracing::info!(
             "to use it from docker, put {{\"registry-mirrors\": [\"http://localhost:{port}\"]}} into /etc/docker/daemon.json"
         );
     }
-    tracing::info!("listening on http://{address}");
+    let url = server.url().map_err(|error| error.to_string())?;
+    tracing::info!("listening on {url}");
+    Ok(())
 }
 
 /// The first signal asks to stop, the second does not ask.

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::registry::Registry;
 use super::answer::Answer;
 use super::around::Surroundings;
 use super::body::Body;
-use super::server::Server;
+use super::server::bind_tcp;
 use super::stall::Stalling;
 
 /// How long a client may take for a request's head, and how long a connection may idle.
@@ -49,7 +49,7 @@ struct Shown {
 
 /// The debug listener's socket.
 pub struct DebugServer {
-    server: Server,
+    listener: TcpListener,
 }
 
 impl Debug {
@@ -122,13 +122,13 @@ fn plain(status: StatusCode, text: &'static str) -> Answer {
 impl DebugServer {
     /// Listens on `address`, which is written as that of the registry.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        let server = Server::bind(address).await?;
-        Ok(Self { server })
+        let listener = bind_tcp(address).await?;
+        Ok(Self { listener })
     }
 
     /// Where it listens.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.server.address()
+        self.listener.local_addr()
     }
 
     /// Serves until told to stop. What is under way then is cut: nothing of it takes long.
@@ -137,7 +137,7 @@ impl DebugServer {
         let serving = async {
             // The semaphore is never closed, so this goes on until it is dropped.
             while let Ok(place) = Arc::clone(&free).acquire_owned().await {
-                let (stream, peer) = match self.server.listener.accept().await {
+                let (stream, peer) = match self.listener.accept().await {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!(%error, "a debug connection could not be accepted");

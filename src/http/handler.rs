@@ -1,6 +1,5 @@
 //! From a request to its answer.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -17,6 +16,10 @@ use super::answer::{API_VERSION, Answer};
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::error::Refusal;
+use super::server::Peer;
+
+/// What the person at the client should know of a stale answer.
+const STALE: &str = "the upstream could not be asked: this is the copy from the cache";
 
 /// How much of a path is in a request's line in the log, in bytes.
 const PATH: usize = 2048;
@@ -83,14 +86,10 @@ impl Handler {
     }
 
     /// Answers one request. Never fails: what goes wrong is an answer too.
-    pub(super) async fn handle(
-        self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Response<Body> {
+    pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
-        let client = Client::of(&parts, peer);
+        let client = Client::of(&parts, peer.address);
         // Access control will know.
         let user: Option<&str> = None;
         let access = &self.around.access_log;
@@ -151,6 +150,10 @@ impl Handler {
             Ok(answer) => answer,
             Err(refusal) => refusal.into_answer(&parts.method, path),
         };
+        let answer = match answer.outcome() {
+            Some(Outcome::Stale) => answer.warning(STALE),
+            _ => answer,
+        };
         // What came to nothing was not in the cache either.
         if pulls && answer.outcome().is_none() {
             return (answer.cache(Outcome::Miss), true);
@@ -180,13 +183,14 @@ impl Handler {
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
             Route::Catalog(page) if get => self.catalog(asked, &page).await,
             Route::Tags(target, page) if get => self.tags(asked, &target, &page).await,
-            Route::Manifest(target, reference) if get || head => {
+            Route::Manifest(target, reference, _) if get || head => {
                 self.get_manifest(asked, &target, &reference, want).await
             }
-            Route::Manifest(target, reference) if method == Method::PUT => {
-                self.put_manifest(asked, &target, &reference, body).await
+            Route::Manifest(target, reference, tags) if method == Method::PUT => {
+                self.put_manifest(asked, &target, &reference, &tags, body)
+                    .await
             }
-            Route::Manifest(target, reference) if method == Method::DELETE => {
+            Route::Manifest(target, reference, _) if method == Method::DELETE => {
                 self.delete_manifest(&target, &reference).await
             }
             Route::Blob(target, digest) if get || head => {
@@ -199,7 +203,11 @@ impl Handler {
                 self.start_upload(&target, &new, body).await
             }
             Route::Upload(target, step) => self.upload(asked, &target, &step, body, allow).await,
-            Route::Referrers(..) if get => Err(Refusal::NoReferrers),
+            Route::Referrers(target, subject, artifact_type, page) if get => {
+                let artifact_type = artifact_type.as_deref();
+                self.referrers(asked, &target, &subject, artifact_type, &page)
+                    .await
+            }
             Route::Catalog(_)
             | Route::Tags(..)
             | Route::Manifest(..)

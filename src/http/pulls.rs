@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::oci::accept::{Accept, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
-use crate::oci::{Digest, Page, Reference, Target};
+use crate::oci::{Digest, Page, Reference, Target, media};
 use crate::registry::{BlobAnswer, ManifestAnswer, Outcome, Resolved, Want};
 
-use super::answer::{Answer, etag};
+use super::answer::{Answer, FILTERS_APPLIED, etag};
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
@@ -18,7 +18,7 @@ use super::handler::{Asked, Handler};
 
 impl Handler {
     pub(super) async fn catalog(&self, asked: &Asked<'_>, page: &Page) -> Result<Answer, Refusal> {
-        let listed = self.registry.catalog(page).await?;
+        let listed = self.registry.catalog(page, |_| true).await?;
         let json = serde_json::json!({});
         let answer = Answer::page(asked.path, json, "repositories", &listed);
         Ok(answer.cache(Outcome::Hit))
@@ -34,6 +34,41 @@ impl Handler {
         let (listed, outcome) = self.registry.tags(&resolved.place, page).await?;
         let json = serde_json::json!({ "name": target.name.as_str() });
         let answer = Answer::page(asked.path, json, "tags", &listed);
+        Ok(answer
+            .cache(outcome)
+            .namespace(resolved.namespace.as_deref()))
+    }
+
+    pub(super) async fn referrers(
+        &self,
+        asked: &Asked<'_>,
+        target: &Target,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        page: &Page,
+    ) -> Result<Answer, Refusal> {
+        let resolved = self.registry.names().for_pull(target)?;
+        let (referrers, outcome) = self
+            .registry
+            .referrers(&resolved.place, subject, artifact_type, page)
+            .await?;
+        let answer = Answer::full(StatusCode::OK, media::OCI_INDEX, referrers.index);
+        let answer = match artifact_type {
+            Some(_) => answer.text(FILTERS_APPLIED, "artifactType"),
+            None => answer,
+        };
+        let answer = match referrers.next_after {
+            Some(last) => answer.next_page(asked.path, |query| {
+                query.append_pair("last", last.as_str());
+                if let Some(n) = page.n {
+                    query.append_pair("n", &n.to_string());
+                }
+                if let Some(artifact_type) = artifact_type {
+                    query.append_pair("artifactType", artifact_type);
+                }
+            }),
+            None => answer,
+        };
         Ok(answer
             .cache(outcome)
             .namespace(resolved.namespace.as_deref()))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::oci::manifest::Manifest;
-use crate::oci::{ByteRange, Digest, MediaType, Reference, RepositoryName, Tag};
+use crate::oci::{Algorithm, ByteRange, Digest, MediaType, Reference, RepositoryName, Tag};
 use crate::store::{Repository, Staged, UploadId, UploadProgress};
 
 use super::names::Place;
@@ -78,12 +78,15 @@ pub struct Pushed {
     pub digest: Digest,
     /// The manifest it is attached to.
     pub subject: Option<Digest>,
+    /// The upstream's repository that its name hides from now on, for clients that use this
+    /// registry as their mirror.
+    pub hides: Option<RepositoryName>,
 }
 
 impl Registry {
     /// Whether clients may push: not while the registry is read-only.
     fn may_write(&self) -> Result<(), Error> {
-        if self.inner.settings.readonly {
+        if self.policy().settings.readonly {
             return Err(Error::Unsupported(
                 "this registry is read-only: storage.maintenance.readonly is on",
             ));
@@ -91,31 +94,47 @@ impl Registry {
         Ok(())
     }
 
-    /// Starts an upload session.
-    pub async fn start_upload(&self, repository: &Repository) -> Result<UploadId, Error> {
+    /// Starts an upload session whose bytes are hashed with `algorithm` as they come. Any digest
+    /// may name them in the end; one of another algorithm costs reading them again.
+    pub async fn start_upload(
+        &self,
+        repository: &Repository,
+        algorithm: Algorithm,
+    ) -> Result<UploadId, Error> {
         self.may_write()?;
-        let (repository, id) = (repository.clone(), UploadId::random());
-        blocking(move || repository.start_upload(&id, SystemTime::now()).map(|()| id)).await
+        let id = UploadId::random();
+        let (target, name) = (repository.clone(), id.clone());
+        blocking(move || target.start_upload(&name, SystemTime::now())).await?;
+        if algorithm != Algorithm::Sha256 {
+            let session = self.inner.uploads.of(repository, &id);
+            *session.lock().await = Some(UploadProgress::new(algorithm));
+        }
+        Ok(id)
     }
 
-    /// Takes a blob over from another repository, if that one has it. `false` means that it must
-    /// be sent: a mount is never a reason to fail.
+    /// Takes a blob over from another repository if that one has it, or, with no `from`, if it is
+    /// here at all. `false` means that it must be sent: a mount is never a reason to fail.
+    ///
+    /// Who asks without a `from` must be somebody who may pull from every repository.
     pub async fn mount(
         &self,
         repository: &Repository,
-        from: &Place,
+        from: Option<&Place>,
         digest: &Digest,
     ) -> Result<bool, Error> {
         self.may_write()?;
-        let source = match from {
+        let source = from.map(|place| match place {
             Place::Local(source) => source.clone(),
             Place::Mirror(mirror) => mirror.repository.clone(),
-        };
+        });
         let (repository, digest) = (repository.clone(), digest.clone());
         blocking(move || {
             // A link whose name is not its content's (a sha512 of Distribution) cannot be mounted.
-            let found = source.blob(&digest)?.is_some();
-            let mountable = found && source.has_data(&digest)?;
+            let found = match &source {
+                Some(source) => source.blob(&digest)?.is_some(),
+                None => true,
+            };
+            let mountable = found && repository.has_data(&digest)?;
             if mountable {
                 repository.link_blob(&digest)?;
             }
@@ -216,11 +235,12 @@ impl Registry {
         staged.ok_or(Error::Vanished)
     }
 
-    /// Stores a pushed manifest, by tag or by digest.
+    /// Stores a pushed manifest, by tag or by digest, and points `tags` at it too.
     pub async fn put_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
+        tags: &[Tag],
         media_type: Option<&MediaType>,
         bytes: Bytes,
     ) -> Result<Pushed, Error> {
@@ -235,25 +255,28 @@ impl Registry {
         if !missing.is_empty() {
             return Err(Error::ManifestNeeds(missing));
         }
-        let tag = match reference {
-            Reference::Tag(tag) => Some(tag.clone()),
-            Reference::Digest(_) => None,
-        };
+        let mut tags = tags.to_vec();
+        if let Reference::Tag(tag) = reference {
+            tags.push(tag.clone());
+        }
         let (target, pushed) = (repository.clone(), digest.clone());
         let first = blocking(move || {
             let first = target.tags()?.is_none();
             target.put_manifest(&pushed, &manifest.media_type, &bytes)?;
-            if let Some(tag) = tag {
-                target.put_tag(&tag, &pushed)?;
+            for tag in &tags {
+                target.put_tag(tag, &pushed)?;
             }
             Ok(first)
         });
-        if first.await? {
-            self.tell_of_shadow(repository.name());
-        }
+        let hides = if first.await? {
+            self.hidden_by(repository.name())
+        } else {
+            None
+        };
         Ok(Pushed {
             digest,
             subject: manifest.subject,
+            hides,
         })
     }
 
@@ -290,7 +313,7 @@ impl Registry {
 
     fn may_delete(&self) -> Result<(), Error> {
         self.may_write()?;
-        if self.inner.settings.delete {
+        if self.policy().settings.delete {
             return Ok(());
         }
         Err(Error::Unsupported(
