@@ -12,6 +12,7 @@ use crate::health::Health;
 
 use super::accesslog::AccessLog;
 use super::answer::Answer;
+use super::server::Peer;
 
 /// How much of a `User-Agent` is in a request's line in the log, in bytes.
 const AGENT: usize = 200;
@@ -33,9 +34,6 @@ pub struct Surroundings {
     pub health: Health,
     /// The access log.
     pub access_log: AccessLog,
-    /// Whether clients speak TLS to us: the scheme of the URLs in events, where `http.host` does
-    /// not say.
-    pub secure: bool,
 }
 
 impl Default for Surroundings {
@@ -44,7 +42,6 @@ impl Default for Surroundings {
             events: Events::none(),
             health: Health::none(),
             access_log: AccessLog::none(),
-            secure: false,
         }
     }
 }
@@ -68,14 +65,18 @@ impl Surroundings {
 pub(super) struct Client {
     pub(super) address: SocketAddr,
     pub(super) agent: String,
+    /// By which scheme: `http` or `https`.
+    pub(super) scheme: &'static str,
 }
 
 impl Client {
-    pub(super) fn of(parts: &Parts, peer: SocketAddr) -> Self {
+    pub(super) fn of(parts: &Parts, peer: Peer) -> Self {
+        let address = peer.address;
         Self {
             // One socket serves both families, and shows IPv4 as a kind of IPv6.
-            address: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            address: SocketAddr::new(address.ip().to_canonical(), address.port()),
             agent: header(&parts.headers, &USER_AGENT, AGENT).unwrap_or_else(|| "-".to_owned()),
+            scheme: if peer.is_tls { "https" } else { "http" },
         }
     }
 }

@@ -89,7 +89,7 @@ impl Handler {
     pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
-        let client = Client::of(&parts, peer.address);
+        let client = Client::of(&parts, peer);
         // Access control will know.
         let user: Option<&str> = None;
         let access = &self.around.access_log;

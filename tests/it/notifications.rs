@@ -237,6 +237,24 @@ async fn mirrored_content_is_told_of_by_its_full_name() {
 }
 
 #[tokio::test]
+async fn a_push_by_several_tags_is_told_once_for_each() {
+    let receiver = Receiver::start().await;
+    let larder = Wanted::telling([endpoint(&receiver)]).start().await;
+    let image = Image::random(6, &[3000]);
+    larder.push("team/app", &image.digest(), &image).await;
+    let path = format!("/v2/team/app/manifests/{}?tag=a&tag=b", image.digest());
+    let put = larder
+        .request("PUT", &path)
+        .header("content-type", image.media_type());
+    let put = larder.send(put.body(image.manifest_bytes())).await;
+    assert_eq!(put.status, 201);
+    let events = told(&receiver.events(5).await);
+    let expected = ["-", "a", "b"].map(|tag| format!("push team/app {} {tag}", image.digest()));
+    assert_eq!(events[2..], expected);
+    larder.finish().await;
+}
+
+#[tokio::test]
 async fn a_blob_that_breaks_off_is_not_told() {
     let (hub, receiver) = (Hub::start().await, Receiver::start().await);
     let image = Image::random(5, &[600_000]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use larder::events::{self, Endpoint, Events, Source};
 use larder::health::{Check, Health};
-use larder::http::{AccessLog, Debug, DebugServer, Handler, Server, Stop, Surroundings};
+use larder::http::{AccessLog, Debug, DebugServer, Handler, Listen, Server, Stop, Surroundings};
 use larder::registry::{Registry, Settings};
 use larder::store::Store;
 use larder::upstream::{self, Upstream};
@@ -101,15 +101,15 @@ impl Wanted {
         let root = tempfile::tempdir().expect("a directory");
         let store = Store::open(root.path()).expect("a store");
         let registry = registry(store, self.upstream);
-        let server = Server::bind("127.0.0.1:0").await.expect("a free port");
-        let address = server.address().expect("a bound socket");
+        let listen = Listen::Tcp("127.0.0.1:0".to_owned());
+        let server = Server::bind(&listen, None).await.expect("a free port");
+        let port = server.port().expect("a bound socket");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let access_log = self.access_log.map(AccessLog::to).transpose();
         let around = Surroundings {
-            events: Events::start(self.notifications, Source::here(address.port()))
-                .expect("endpoints"),
+            events: Events::start(self.notifications, Source::here(port)).expect("endpoints"),
             health: Health::start(self.checks).expect("checks"),
             access_log: access_log.expect("a thread").unwrap_or_default(),
-            secure: false,
         };
         let handler = Handler::new(registry.clone(), &[], None).expect("a handler");
         let stop = CancellationToken::new();
