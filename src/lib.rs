@@ -16,14 +16,14 @@
 //! ```text
 //! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
 //!          │      │         └──────▶ upstream ──▶ oci
-//!          │      └───▶ access, which knows no HTTP
+//!          │      └───▶ access, events, health
 //!          └───▶ config, which is plain data
 //! ```
 //!
 //! Arrows point one way, and a test holds them. `oci` is pure; `store` is synchronous and knows
 //! nothing of HTTP; `store` and `upstream` never see each other; statuses and headers exist in
-//! `http` only (and their counterparts in `upstream`); nobody but `cli` is handed the whole
-//! configuration.
+//! `http` only (and their counterparts where requests are sent); nobody but `cli` is handed the
+//! whole configuration.
 
 pub mod access;
 pub mod cli;

@@ -26,8 +26,6 @@ pub(super) struct Settings {
     pub(super) debug: Option<String>,
     /// `log.accesslog`, not disabled
     pub(super) access_log: bool,
-    /// Whether clients speak TLS to us.
-    pub(super) secure: bool,
 }
 
 /// All of it, running.
@@ -63,7 +61,6 @@ impl Services {
             events: events.map_err(|error| error.to_string())?,
             health: Health::start(settings.checks).map_err(|error| error.to_string())?,
             access_log,
-            secure: settings.secure,
         };
         let tasks = TaskTracker::new();
         if let Some(server) = debug {

@@ -40,11 +40,11 @@ pub struct Endpoint {
     pub url: Url,
     /// Sent with each. They may be secrets.
     pub headers: Vec<(String, String)>,
-    /// How long one attempt may take.
+    /// How long one attempt may take; zero is a second.
     pub timeout: Duration,
-    /// After so many failures in a row there is a pause before each further attempt.
+    /// After so many failures in a row there is a pause before each further attempt; zero is ten.
     pub threshold: u32,
-    /// The pause. It doubles with each further failure, up to sixteen times as long or a minute.
+    /// The pause; zero is a second. It doubles with each further failure, up to sixteen times as long or a minute.
     pub backoff: Duration,
     /// `ignoredmediatypes` and `ignore.mediatypes`: events about these are not sent.
     pub ignored_media_types: Vec<String>,
@@ -68,6 +68,21 @@ impl Endpoint {
             ignored_actions: Vec::new(),
             queue: 10_000,
         }
+    }
+
+    /// The same with Distribution's defaults for what is zero, as it does it.
+    fn settled(mut self) -> Self {
+        let usual = Self::new("", self.url.clone());
+        if self.timeout.is_zero() {
+            self.timeout = usual.timeout;
+        }
+        if self.threshold == 0 {
+            self.threshold = usual.threshold;
+        }
+        if self.backoff.is_zero() {
+            self.backoff = usual.backoff;
+        }
+        self
     }
 
     fn wants(&self, event: &Event) -> bool {
@@ -154,7 +169,7 @@ impl Events {
             };
             let client = outbound::client(&endpoint.url).map_err(failed)?;
             let headers = outbound::header_map(&endpoint.headers).map_err(failed)?;
-            let endpoint = Arc::new(endpoint);
+            let endpoint = Arc::new(endpoint.settled());
             let (sender, receiver) = queue::new(endpoint.queue, endpoint.name.clone());
             let (stopping, cut) = (stopping.clone(), cut.clone());
             let worker = worker::Worker::new(&endpoint, client, headers, receiver, stopping);
@@ -218,5 +233,36 @@ impl Events {
             inner.cut.cancel();
             inner.tasks.wait().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_distributions_default() {
+        let usual = Endpoint::new("e", "http://localhost/".parse().unwrap());
+        let zero = Endpoint {
+            timeout: Duration::ZERO,
+            threshold: 0,
+            backoff: Duration::ZERO,
+            ..usual.clone()
+        };
+        assert_eq!(format!("{:?}", zero.settled()), format!("{usual:?}"));
+    }
+
+    #[tokio::test]
+    async fn a_header_that_cannot_be_sent_is_named_without_its_value() {
+        let mut endpoint = Endpoint::new("e", "https://localhost/".parse().unwrap());
+        endpoint.headers = vec![("X-Key".to_owned(), "secret\n".to_owned())];
+        let settings = Settings {
+            endpoints: vec![endpoint],
+            include_references: false,
+        };
+        let error = Events::start(settings, Source::here(5000)).err().unwrap();
+        let expected =
+            "notifications.endpoints \"e\": headers: \"X-Key\" cannot be sent as a header";
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -41,8 +41,12 @@ pub(super) enum Prober {
 }
 
 impl Prober {
-    pub(super) fn new(what: &What) -> Result<Self, String> {
+    pub(super) fn new(what: &What, interval: Duration) -> Result<Self, String> {
         let looking = None;
+        let or_interval = |timeout: Duration| match timeout {
+            Duration::ZERO => interval,
+            timeout => timeout,
+        };
         Ok(match what {
             What::Storage { root } => Self::Path {
                 path: root.clone(),
@@ -64,7 +68,7 @@ impl Prober {
                 uri: uri.clone(),
                 headers: outbound::header_map(&headers.0)?,
                 status: *status,
-                timeout: *timeout,
+                timeout: or_interval(*timeout),
             },
             What::Tcp { addr, timeout } => Self::Tcp {
                 // As in Go: no host is this machine.
@@ -72,7 +76,7 @@ impl Prober {
                     Some(port) => format!("localhost:{port}"),
                     None => addr.clone(),
                 },
-                timeout: *timeout,
+                timeout: or_interval(*timeout),
             },
         })
     }

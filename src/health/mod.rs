@@ -17,12 +17,15 @@ use url::Url;
 
 use self::check::Prober;
 
+/// How often something is looked at where nothing is said.
+const USUAL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// One thing to look at.
 #[derive(Clone, Debug)]
 pub struct Check {
     /// What.
     pub what: What,
-    /// How often; the first time after one interval.
+    /// How often; the first time after one interval. Zero is ten seconds, as in Distribution.
     pub interval: Duration,
     /// After so many failures in a row it counts as failing; 0 and 1 mean at once. A file's
     /// existence always counts at once, as in Distribution.
@@ -50,14 +53,14 @@ pub enum What {
         headers: Headers,
         /// The status that means well.
         status: u16,
-        /// How long the answer may take.
+        /// How long the answer may take; zero is as long as the interval.
         timeout: Duration,
     },
     /// A connection can be made.
     Tcp {
         /// Host and port.
         addr: String,
-        /// How long that may take.
+        /// How long that may take; zero is as long as the interval.
         timeout: Duration,
     },
 }
@@ -114,7 +117,8 @@ impl Health {
         let health = Self::default();
         for (number, check) in checks.into_iter().enumerate() {
             let name = check.what.name();
-            let prober = Prober::new(&check.what);
+            let interval = check.interval();
+            let prober = Prober::new(&check.what, interval);
             let prober = prober.map_err(|reason| SettingsError {
                 name: name.clone(),
                 reason,
@@ -129,7 +133,7 @@ impl Health {
             let stopping = health.stopping.clone();
             health.tasks.spawn(async move {
                 tokio::select! {
-                    () = watch.run(prober, check.interval) => {}
+                    () = watch.run(prober, interval) => {}
                     () = stopping.cancelled() => {}
                 }
             });
@@ -159,6 +163,13 @@ impl Health {
 }
 
 impl Check {
+    fn interval(&self) -> Duration {
+        if self.interval.is_zero() {
+            return USUAL_INTERVAL;
+        }
+        self.interval
+    }
+
     fn threshold(&self) -> u32 {
         match self.what {
             What::File { .. } => 1,
@@ -281,6 +292,7 @@ mod tests {
             threshold: 0,
         };
         assert_eq!(check.threshold(), 1);
+        assert_eq!(check.interval(), Duration::from_secs(1));
         let Check {
             what: What::Http { headers, .. },
             ..

@@ -18,7 +18,7 @@ use http::request::Parts;
 use tokio::sync::oneshot;
 
 /// The most lines that wait for the writer.
-const LINES: usize = 8192;
+const LINES: usize = 4096;
 
 /// How much of a path with its query, and of each header, is in a line, in bytes.
 const TARGET: usize = 2048;

@@ -9,14 +9,21 @@ use http::{HeaderMap, StatusCode};
 
 use crate::events::Events;
 use crate::health::Health;
-use crate::oci::ErrorCode;
-use crate::oci::error::{ErrorEntry, error_body};
 
 use super::accesslog::AccessLog;
 use super::answer::Answer;
+use super::server::Peer;
 
 /// How much of a `User-Agent` is in a request's line in the log, in bytes.
 const AGENT: usize = 200;
+
+/// What is answered while a health check fails: Distribution's body to the byte, for monitors that
+/// look for it.
+const CLOSED: &str = concat!(
+    r#"{"errors":[{"code":"UNAVAILABLE","message":"service unavailable","#,
+    r#""detail":"health check failed: please see /debug/health"}]}"#,
+    "\n"
+);
 
 /// What a handler works among. Cheap to clone. By default there is nothing.
 #[derive(Clone)]
@@ -27,9 +34,6 @@ pub struct Surroundings {
     pub health: Health,
     /// The access log.
     pub access_log: AccessLog,
-    /// Whether clients speak TLS to us: the scheme of the URLs in events, where `http.host` does
-    /// not say.
-    pub secure: bool,
 }
 
 impl Default for Surroundings {
@@ -38,25 +42,18 @@ impl Default for Surroundings {
             events: Events::none(),
             health: Health::none(),
             access_log: AccessLog::none(),
-            secure: false,
         }
     }
 }
 
 impl Surroundings {
-    /// The answer to everything while a health check fails, in Distribution's words.
+    /// The answer to everything while a health check fails.
     pub(super) fn closed(&self) -> Option<Answer> {
         if self.health.is_up() {
             return None;
         }
-        let entry = ErrorEntry::new(ErrorCode::Unavailable, "service unavailable")
-            .about("health check failed: please see /debug/health");
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Some(Answer::full(
-            status,
-            "application/json",
-            error_body(&[entry]),
-        ))
+        Some(Answer::full(status, "application/json", CLOSED))
     }
 }
 
@@ -68,14 +65,18 @@ impl Surroundings {
 pub(super) struct Client {
     pub(super) address: SocketAddr,
     pub(super) agent: String,
+    /// By which scheme: `http` or `https`.
+    pub(super) scheme: &'static str,
 }
 
 impl Client {
-    pub(super) fn of(parts: &Parts, peer: SocketAddr) -> Self {
+    pub(super) fn of(parts: &Parts, peer: Peer) -> Self {
+        let address = peer.address;
         Self {
             // One socket serves both families, and shows IPv4 as a kind of IPv6.
-            address: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            address: SocketAddr::new(address.ip().to_canonical(), address.port()),
             agent: header(&parts.headers, &USER_AGENT, AGENT).unwrap_or_else(|| "-".to_owned()),
+            scheme: if peer.is_tls { "https" } else { "http" },
         }
     }
 }

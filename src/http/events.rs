@@ -33,7 +33,8 @@ pub(super) enum News {
         digest: Digest,
         declared: Option<MediaType>,
         bytes: Bytes,
-        reference: Reference,
+        /// By which it can be had from now on; none where it was pushed by digest alone.
+        tags: Vec<Tag>,
     },
     /// A blob was pulled.
     PulledBlob {
@@ -173,7 +174,9 @@ impl Handler {
             method: parts.method.to_string(),
             useragent: header(&parts.headers, &USER_AGENT, HEADER).unwrap_or_default(),
         };
-        let told = self.told(news, &request.host).await;
+        let told = self
+            .told(news, &self.base(&request.host, client.scheme))
+            .await;
         let timestamp = SystemTime::now();
         let event = |(action, target)| Event {
             timestamp,
@@ -188,7 +191,7 @@ impl Handler {
         })
     }
 
-    async fn told(&self, news: News, host: &str) -> Vec<(Action, Target)> {
+    async fn told(&self, news: News, base: &str) -> Vec<(Action, Target)> {
         match news {
             News::PulledManifest {
                 repository,
@@ -200,7 +203,7 @@ impl Handler {
                     media_type: manifest.media_type.to_string(),
                     tag: tag_of(&reference),
                     references: self.references(listed),
-                    ..self.content(&repository, "manifests", &manifest.digest, host)
+                    ..content(&repository, "manifests", &manifest.digest, base)
                 };
                 vec![(Action::Pull, sized(target, manifest.size))]
             }
@@ -209,24 +212,23 @@ impl Handler {
                 digest,
                 declared,
                 bytes,
-                reference,
+                tags,
             } => {
                 let served_as = media_type_of(&bytes, declared.as_ref()).ok();
                 let target = Target {
                     media_type: served_as
                         .or(declared)
                         .map_or_else(String::new, |it| it.to_string()),
-                    tag: tag_of(&reference),
                     references: self.references(Some(&bytes)),
-                    ..self.content(&repository, "manifests", &digest, host)
+                    ..content(&repository, "manifests", &digest, base)
                 };
-                vec![(Action::Push, sized(target, bytes.len() as u64))]
+                pushed(&sized(target, bytes.len() as u64), tags)
             }
             News::PulledBlob {
                 repository,
                 digest,
                 size,
-            } => vec![(Action::Pull, self.blob(&repository, &digest, size, host))],
+            } => vec![(Action::Pull, blob(&repository, &digest, size, base))],
             News::StoredBlob {
                 repository,
                 digest,
@@ -236,7 +238,7 @@ impl Handler {
                 let found = self.registry.blob(&place, &digest, Want::Description).await;
                 // It was there a moment ago. If it is gone already, its size is the least loss.
                 let size = found.map_or(0, |(blob, _)| blob.size);
-                let mut target = self.blob(repository.name(), &digest, size, host);
+                let mut target = blob(repository.name(), &digest, size, base);
                 target.from_repository = from.map(|from| from.to_string());
                 let mounted = target.from_repository.is_some();
                 let action = if mounted { Action::Mount } else { Action::Push };
@@ -250,50 +252,38 @@ impl Handler {
         }
     }
 
-    fn blob(&self, repository: &RepositoryName, digest: &Digest, size: u64, host: &str) -> Target {
-        let target = Target {
-            media_type: "application/octet-stream".to_owned(),
-            ..self.content(repository, "blobs", digest, host)
-        };
-        sized(target, size)
-    }
-
-    /// What all content has.
-    fn content(
-        &self,
-        repository: &RepositoryName,
-        kind: &str,
-        digest: &Digest,
-        host: &str,
-    ) -> Target {
-        Target {
-            digest: digest.to_string(),
-            repository: repository.to_string(),
-            url: self.address(repository, kind, digest, host),
-            ..Target::default()
-        }
-    }
-
     fn references(&self, manifest: Option<&Bytes>) -> Vec<Descriptor> {
         let wanted = self.around.events.include_references();
         let listed = manifest.filter(|_| wanted);
         listed.map_or_else(Vec::new, |bytes| references(bytes))
     }
 
-    /// Where content can be had: below `http.host`, else below the host that the client asked.
-    fn address(
-        &self,
-        repository: &RepositoryName,
-        kind: &str,
-        digest: &Digest,
-        host: &str,
-    ) -> Option<String> {
-        let url = self.url(&format!("/v2/{repository}/{kind}/{digest}"));
-        if !url.starts_with('/') {
-            return Some(url);
+    /// What the URLs of content begin with: `http.host`, else the host that the client asked.
+    /// Nothing where there is neither.
+    fn base(&self, host: &str, scheme: &str) -> String {
+        let configured = self.url("");
+        if configured.is_empty() && !host.is_empty() {
+            return format!("{scheme}://{host}");
         }
-        let scheme = if self.around.secure { "https" } else { "http" };
-        (!host.is_empty()).then(|| format!("{scheme}://{host}{url}"))
+        configured
+    }
+}
+
+fn blob(repository: &RepositoryName, digest: &Digest, size: u64, base: &str) -> Target {
+    let target = Target {
+        media_type: "application/octet-stream".to_owned(),
+        ..content(repository, "blobs", digest, base)
+    };
+    sized(target, size)
+}
+
+/// What all content has.
+fn content(repository: &RepositoryName, kind: &str, digest: &Digest, base: &str) -> Target {
+    Target {
+        digest: digest.to_string(),
+        repository: repository.to_string(),
+        url: (!base.is_empty()).then(|| format!("{base}/v2/{repository}/{kind}/{digest}")),
+        ..Target::default()
     }
 }
 
@@ -303,6 +293,19 @@ fn sized(target: Target, size: u64) -> Target {
         length: size,
         ..target
     }
+}
+
+/// A push by several tags is told once for each.
+fn pushed(target: &Target, tags: Vec<Tag>) -> Vec<(Action, Target)> {
+    if tags.is_empty() {
+        return vec![(Action::Push, target.clone())];
+    }
+    let by = |tag: Tag| Target {
+        tag: Some(tag.to_string()),
+        ..target.clone()
+    };
+    let each = tags.into_iter().map(by);
+    each.map(|target| (Action::Push, target)).collect()
 }
 
 fn deleted(

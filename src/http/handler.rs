@@ -141,7 +141,7 @@ impl Handler {
     pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
-        let client = Client::of(&parts, peer.address);
+        let client = Client::of(&parts, peer);
         let arrived = SystemTime::now();
         let answering = std::panic::AssertUnwindSafe(self.answer(&parts, peer, &mut incoming));
         // One request's bug is that request's failure.

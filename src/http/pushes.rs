@@ -56,12 +56,16 @@ impl Handler {
                 repository.name()
             ));
         }
+        let by_tag = match reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
         let answer = answer.news(News::PushedManifest {
             repository: repository.name().clone(),
             digest: pushed.digest,
             declared: media_type,
             bytes: sent,
-            reference: reference.clone(),
+            tags: by_tag.into_iter().chain(tags).cloned().collect(),
         });
         Ok(match pushed.subject {
             Some(subject) => answer.text(SUBJECT, subject.as_str()),

@@ -12,9 +12,11 @@
 )]
 
 mod access;
+mod access_log;
 mod architecture;
 mod clients;
 mod configuration;
+mod health;
 mod hostile_upstream;
 mod hub_itself;
 mod laws;
@@ -22,6 +24,7 @@ mod mirror_blobs;
 mod mirror_referrers;
 mod mirror_tags;
 mod names;
+mod notifications;
 mod programs_themselves;
 mod registry;
 mod support;

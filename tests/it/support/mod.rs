@@ -2,8 +2,10 @@
 
 pub(crate) mod hub;
 pub(crate) mod image;
+pub(crate) mod inside;
 pub(crate) mod jwt;
 pub(crate) mod programs;
+pub(crate) mod receiver;
 pub(crate) mod signer;
 pub(crate) mod token_service;
 pub(crate) mod tree;
