@@ -67,6 +67,7 @@ async fn serve(config: Config) -> Result<(), String> {
         );
     }
     registry.keep_swept();
+    registry.keep_collected();
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
@@ -106,6 +107,7 @@ fn registry(config: &Config, store: Store) -> Result<Registry, String> {
                 interval: purging.interval,
                 dry_run: purging.dry_run,
             }),
+        collecting: None,
     };
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     Ok(Registry::new(settings, store, upstreams, default))
@@ -179,7 +181,7 @@ fn watch_signals(stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>,
 }
 
 /// Our own lines at the configured level; those of the libraries only from warnings up.
-fn start_log(log: &config::Log) {
+pub(super) fn start_log(log: &config::Log) {
     let level = match log.level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,

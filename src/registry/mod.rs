@@ -7,6 +7,7 @@
 //! for all who wait), `push`.
 
 mod adopt;
+mod collect;
 mod content;
 mod error;
 mod fill;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
 
+pub use collect::Collecting;
 pub use content::{BlobContent, BlobReader};
 pub use error::{Error, Missing};
 pub use listing::Listed;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub tags_limit: usize,
     /// What happens to uploads that nobody finishes.
     pub purging: Option<Purging>,
+    /// Whether and how garbage is collected.
+    pub collecting: Option<Collecting>,
 }
 
 /// The registry and the mirror: everything but the wire. Cheap to clone.

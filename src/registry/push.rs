@@ -9,7 +9,7 @@ use futures_util::Stream;
 
 use crate::oci::manifest::Manifest;
 use crate::oci::{ByteRange, Digest, MediaType, Reference, RepositoryName};
-use crate::store::{Repository, Staged, UploadId, UploadProgress};
+use crate::store::{Push, Repository, Staged, UploadId, UploadProgress};
 
 use super::names::Place;
 use super::pour::pour;
@@ -116,10 +116,7 @@ impl Registry {
             // A link whose name is not its content's (a sha512 of Distribution) cannot be mounted.
             let found = source.blob(&digest)?.is_some();
             let mountable = found && source.has_data(&digest)?;
-            if mountable {
-                repository.link_blob(&digest)?;
-            }
-            Ok(mountable)
+            Ok(mountable && repository.link_blob(&digest)?)
         })
         .await
     }
@@ -235,26 +232,33 @@ impl Registry {
         if !missing.is_empty() {
             return Err(Error::ManifestNeeds(missing));
         }
-        let tag = match reference {
-            Reference::Tag(tag) => Some(tag.clone()),
-            Reference::Digest(_) => None,
+        let tags: Vec<_> = match reference {
+            Reference::Tag(tag) => vec![tag.clone()],
+            Reference::Digest(_) => Vec::new(),
         };
-        let (target, pushed) = (repository.clone(), digest.clone());
-        let first = blocking(move || {
+        let (target, pushed, subject) =
+            (repository.clone(), digest.clone(), manifest.subject.clone());
+        let stored = blocking(move || {
             let first = target.tags()?.is_none();
-            target.put_manifest(&pushed, &manifest.media_type, &bytes)?;
-            if let Some(tag) = tag {
-                target.put_tag(&tag, &pushed)?;
-            }
-            Ok(first)
+            let missing = target.push_manifest(&Push {
+                digest: &pushed,
+                media_type: &manifest.media_type,
+                bytes: &bytes,
+                needs: &manifest.needs,
+                subject: manifest.subject.as_ref(),
+                tags: &tags,
+            })?;
+            Ok((first, missing))
         });
-        if first.await? {
+        let (first, missing) = stored.await?;
+        // Collected since it was looked for: nobody had linked it to anything for too long.
+        if !missing.is_empty() {
+            return Err(Error::ManifestNeeds(missing));
+        }
+        if first {
             self.tell_of_shadow(repository.name());
         }
-        Ok(Pushed {
-            digest,
-            subject: manifest.subject,
-        })
+        Ok(Pushed { digest, subject })
     }
 
     /// Removes a tag, or a manifest with all tags that name it.

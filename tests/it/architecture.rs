@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 6] = [
+const CRATES: [(&str, &[&str], &str); 7] = [
     (
         "reqwest",
         &["upstream"],
@@ -40,6 +40,7 @@ const CRATES: [(&str, &[&str], &str); 6] = [
     ),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
+    ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
 
 /// The longest that a file's code may be, tests, comments and blank lines left out.
