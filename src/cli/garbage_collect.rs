@@ -89,13 +89,13 @@ fn summary(collected: Collected, dry_run: bool) -> String {
     } = collected;
     let removed = if dry_run { "would remove" } else { "removed" };
     let freed = HumanBytes(bytes);
-    let mut summary = format!(
-        "{removed} {manifests} manifests, {links} layer links and {blobs} blobs: {freed} ({bytes} bytes)"
-    );
-    if doubtful > 0 {
-        summary += &format!("; left {doubtful} repositories alone that cannot be read wholly");
-    }
-    summary
+    let left = match doubtful {
+        0 => String::new(),
+        _ => format!("; left {doubtful} repositories alone that cannot be read wholly"),
+    };
+    format!(
+        "{removed} {manifests} manifests, {links} layer links and {blobs} blobs: {freed} ({bytes} bytes){left}"
+    )
 }
 
 /// Says on standard output what Distribution says, line by line, and shows on a terminal how far

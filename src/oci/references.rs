@@ -163,18 +163,20 @@ mod tests {
 
     #[test]
     fn every_descriptor_is_found_and_remarks_are_not() {
-        let [a, b, c, d, e, f] = ['a', 'b', 'c', 'd', 'e', 'f'].map(digest);
+        let digests = ['a', 'b', 'c', 'd', 'e'].map(digest);
+        let [config, first, second, old, odd] = &digests;
+        let remark = digest('f');
         let json = format!(
-            r#"{{"schemaVersion":2,"config":{{"digest":"{a}","size":-1}},"layers":[{{"digest":"{b}"}}],
-            "layers":[{{"digest":"{c}","annotations":{{"digest":"{f}"}}}}],
-            "fsLayers":[{{"blobSum":"{d}"}}],"blobs":[null,true,1.5,{{"x":[{{"Digest":"{e}"}}]}}],
-            "annotations":{{"org.opencontainers.image.base.digest":"{f}","digest":"{f}"}},
-            "other":"{f}","bad":{{"digest":"md5:1"}},"subject":{{"digest":"{f}"}}}}"#
+            r#"{{"schemaVersion":2,"config":{{"digest":"{config}","size":-1}},"layers":[{{"digest":"{first}"}}],
+            "layers":[{{"digest":"{second}","annotations":{{"digest":"{remark}"}}}}],
+            "fsLayers":[{{"blobSum":"{old}"}}],"blobs":[null,true,1.5,{{"x":[{{"Digest":"{odd}"}}]}}],
+            "annotations":{{"org.opencontainers.image.base.digest":"{remark}","digest":"{remark}"}},
+            "other":"{remark}","bad":{{"digest":"md5:1"}},"subject":{{"digest":"{remark}"}}}}"#
         );
         let found = References::of(json.as_bytes()).unwrap();
         let named: Vec<_> = found.named.iter().map(Digest::as_str).collect();
-        assert_eq!(named, [&a, &b, &c, &d, &e]);
-        assert_eq!(found.subject, f.parse().ok());
+        assert_eq!(named, digests);
+        assert_eq!(found.subject, remark.parse().ok());
     }
 
     #[test]

@@ -75,10 +75,8 @@ impl Registry {
                     while reader.next().await?.is_some() {}
                 }
                 let (repository, digest) = (repository.clone(), digest.clone());
-                match blocking(move || repository.link_blob(&digest)).await? {
-                    true => Ok(()),
-                    false => Err(Error::Vanished),
-                }
+                let linked = blocking(move || repository.link_blob(&digest)).await?;
+                linked.then_some(()).ok_or(Error::Vanished)
             }
             Need::Manifest(digest) => {
                 let reference = Reference::Digest(digest.clone());

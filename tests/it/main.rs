@@ -13,6 +13,7 @@
 
 mod architecture;
 mod clients;
+mod collect;
 mod configuration;
 mod hostile_upstream;
 mod hub_itself;

@@ -84,13 +84,12 @@ impl<'a> Marking<'a> {
                 continue;
             }
             self.order.push(digest);
-            match &revision.references {
-                Some(references) => waiting.extend(&references.named),
-                None => {
-                    // It may need any of them.
-                    self.doubts.push(digest);
-                    waiting.extend(self.found.revisions.keys());
-                }
+            if let Some(references) = &revision.references {
+                waiting.extend(&references.named);
+            } else {
+                // It may need any of them.
+                self.doubts.push(digest);
+                waiting.extend(self.found.revisions.keys());
             }
             let known_by = [digest, &revision.link.target];
             let attached = known_by.iter().filter_map(|name| self.referrers.get(name));
