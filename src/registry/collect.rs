@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::store::{CollectError, Collected, Collection};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{CollectError, Collected, Collection, Store};
 
 use super::Registry;
 
@@ -23,48 +25,48 @@ pub struct Collecting {
 }
 
 impl Registry {
-    /// Starts collecting, if that is wanted.
+    /// Starts collecting, if that is wanted. While the registry is read-only nothing is removed.
     pub fn keep_collected(&self) {
-        let Some(collecting) = self.inner.settings.collecting else {
+        let settings = &self.inner.settings;
+        let Some(collecting) = settings.collecting.filter(|_| !settings.readonly) else {
             return;
         };
-        let registry = self.clone();
-        // A collection walks the tree; an interval of nothing would do nothing else.
-        let interval = collecting.interval.max(Duration::from_secs(1));
-        self.inner.tasks.spawn(async move {
-            let mut pause = interval.min(FIRST);
-            loop {
-                tokio::time::sleep(pause).await;
-                registry.collect(collecting).await;
-                pause = interval;
-            }
-        });
+        let (store, tasks) = (self.inner.store.clone(), &self.inner.tasks);
+        tasks.spawn(keep_collecting(store, collecting, tasks.stopping.clone()));
     }
+}
 
-    /// Collects once. A failure or a panic is a line in the log, and the next time comes.
-    async fn collect(&self, collecting: Collecting) {
-        if self.inner.settings.readonly {
-            return;
+/// Collects, one collection after the other, until it is dropped.
+async fn keep_collecting(store: Store, collecting: Collecting, stopping: CancellationToken) {
+    // A collection walks the tree; an interval of nothing would do nothing else.
+    let interval = collecting.interval.max(Duration::from_secs(1));
+    let mut pause = interval.min(FIRST);
+    loop {
+        tokio::time::sleep(pause).await;
+        collect(store.clone(), collecting, stopping.clone()).await;
+        pause = interval;
+    }
+}
+
+/// Collects once. A failure or a panic is a line in the log, and the next time comes.
+async fn collect(store: Store, collecting: Collecting, stopping: CancellationToken) {
+    let collection = Collection {
+        untagged: collecting.untagged,
+        grace: collecting.grace,
+        dry_run: false,
+    };
+    // It looks at the token itself: it goes on where nobody waits for it any more.
+    let collected = tokio::task::spawn_blocking(move || {
+        store.collect(collection, &|| stopping.is_cancelled(), &mut |_| ())
+    });
+    match collected.await {
+        Ok(Ok(collected)) => tell(collected),
+        Ok(Err(CollectError::Running)) => {
+            tracing::info!("garbage is being collected by hand: not this time");
         }
-        let collection = Collection {
-            untagged: collecting.untagged,
-            grace: collecting.grace,
-            dry_run: false,
-        };
-        let (store, stopping) = (self.inner.store.clone(), self.inner.tasks.stopping.clone());
-        // It looks at the token itself: when this task is cancelled it is not.
-        let collected = tokio::task::spawn_blocking(move || {
-            store.collect(collection, &|| stopping.is_cancelled(), &mut |_| ())
-        });
-        match collected.await {
-            Ok(Ok(collected)) => tell(collected),
-            Ok(Err(CollectError::Running)) => {
-                tracing::info!("garbage is being collected by hand: not this time");
-            }
-            Ok(Err(CollectError::Stopped)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "garbage could not be collected"),
-            Err(error) => tracing::error!(%error, "a garbage collection broke off"),
-        }
+        Ok(Err(CollectError::Stopped)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "garbage could not be collected"),
+        Err(error) => tracing::error!(%error, "a garbage collection broke off"),
     }
 }
 
@@ -84,4 +86,46 @@ fn tell(collected: Collected) {
         doubtful,
         "collected garbage"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digest;
+
+    #[tokio::test]
+    async fn garbage_goes_again_and_again_until_it_is_told_to_stop() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let repository = store.local(&"team/app".parse().unwrap());
+        let collecting = Collecting {
+            interval: Duration::ZERO,
+            grace: Duration::ZERO,
+            untagged: true,
+        };
+        let stopping = CancellationToken::new();
+        let litter = |content: &[u8]| {
+            let digest = Digest::of(content);
+            let mut staged = store.stage_fill(&digest).unwrap();
+            staged.append(content).unwrap();
+            repository.commit_blob(&staged, &digest).unwrap();
+            digest
+        };
+        let watch = async {
+            for content in [b"a", b"b"] {
+                let digest = litter(content);
+                while store.has_data(&digest).unwrap() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            stopping.cancel();
+        };
+        tokio::select! {
+            () = keep_collecting(store.clone(), collecting, stopping.clone()) => {}
+            () = watch => {}
+        }
+        let kept = litter(b"c");
+        collect(store.clone(), collecting, stopping).await;
+        assert!(store.has_data(&kept).unwrap());
+    }
 }
