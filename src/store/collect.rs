@@ -32,7 +32,7 @@ use std::time::{Duration, SystemTime};
 use crate::oci::{Digest, RepositoryName};
 
 use super::layout::inside;
-use super::{Store, StoreError, publish};
+use super::{Store, StoreError};
 use found::{Found, Interned, Place};
 use plan::{Marking, Rules};
 use remove::Remover;
@@ -129,7 +129,7 @@ impl Store {
         };
         let began = {
             let _alone = self.holds().exclusive()?;
-            publish::file_time(&self.inner.root)
+            self.file_time()
         };
         let began = match began {
             // Nobody can write, so nobody does.

@@ -85,6 +85,11 @@ impl Holds {
         Self(None)
     }
 
+    /// Whether nobody can write to the tree.
+    pub(super) fn are_needless(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn of(root: &Path) -> Self {
         Self(Some(Files {
             hold: Layout::hold(root),

@@ -27,6 +27,7 @@ mod upload;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::oci::{Digest, RepositoryName};
 
@@ -155,7 +156,7 @@ impl Store {
 
     /// Whether no other process serves this directory.
     pub fn is_alone(&self) -> bool {
-        self.inner.lock.is_some()
+        self.inner.lock.is_some() || self.holds().are_needless()
     }
 
     fn new(root: &Path, holds: Holds, lock: Option<lock::Lock>) -> Self {
@@ -195,6 +196,18 @@ impl Store {
 
     fn layout(&self) -> &Layout {
         &self.inner.layout
+    }
+
+    /// What time it is for the files of the tree; the earliest, if its parts are on file systems
+    /// with clocks of their own.
+    fn file_time(&self) -> Result<SystemTime, StoreError> {
+        let parts = [self.layout().blobs(), self.layout().repositories()];
+        let parts = parts.into_iter().filter(|part| part.is_dir());
+        let times: Result<Vec<_>, _> = parts.map(publish::file_time).collect();
+        match times?.into_iter().min() {
+            Some(earliest) => Ok(earliest),
+            None => publish::file_time(&self.inner.root),
+        }
     }
 
     fn holds(&self) -> &Holds {

@@ -127,7 +127,7 @@ pub(super) fn touch(path: &Path) -> Result<bool, StoreError> {
 /// What time it is for the files in a directory: the clock that stamps them may be another
 /// machine's, and even ours is coarser for files than for programs.
 pub(super) fn file_time(directory: &Path) -> Result<SystemTime, StoreError> {
-    let probe = Temporary::beside(&directory.join("larder.time"));
+    let probe = Temporary::beside(&directory.join("time"));
     let file = File::create(&probe.0).context("create", &probe.0)?;
     let modified = file.metadata().and_then(|metadata| metadata.modified());
     modified.context("look at", &probe.0)

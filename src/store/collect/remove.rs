@@ -190,7 +190,7 @@ impl Remover<'_> {
             let started;
             {
                 let _alone = self.store.holds().exclusive()?;
-                if publish::file_time(&self.store.inner.root)? < self.began {
+                if self.store.file_time()? < self.began {
                     return Err(CollectError::ClockSetBack);
                 }
                 started = Instant::now();

@@ -6,7 +6,7 @@
 use super::*;
 use crate::oci::manifest::{Manifest, Need};
 use crate::oci::{MediaType, Tag, media};
-use crate::store::{Push, Repository};
+use crate::store::{Push, Repository, publish};
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Barrier;

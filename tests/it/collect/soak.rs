@@ -16,6 +16,9 @@ const REPOSITORIES: [&str; 3] = ["soak/a", "soak/b", "c"];
 /// How many layers all images share.
 const LAYERS: u64 = 9;
 
+/// How many images a client keeps at most.
+const MOST: usize = 30;
+
 /// For how long, in seconds, if the environment does not say.
 const SECONDS: u64 = 10;
 
@@ -72,7 +75,7 @@ impl<'a> Client<'a> {
                 let image = &self.images[usize::try_from(at).unwrap()];
                 assert_whole(self.larder, image).await;
             }
-            2 if self.images.len() > 3 => {
+            roll if roll == 2 && self.images.len() > 3 || self.images.len() > MOST => {
                 let at = self.dice.roll(self.images.len() as u64);
                 let image = self.images.swap_remove(usize::try_from(at).unwrap());
                 self.delete(image).await;
