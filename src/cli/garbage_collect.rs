@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = arguments.config.load()?;
-    super::serve::start_log(&config.log);
+    super::log::start(&config.log, &[]);
     collect(arguments, &config.storage.root)
         .map_err(|error| format!("failed to garbage collect: {error}"))
 }

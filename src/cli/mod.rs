@@ -3,7 +3,9 @@
 mod allocator;
 mod config;
 mod garbage_collect;
+mod log;
 mod serve;
+mod services;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

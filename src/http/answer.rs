@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION,
+    WARNING,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
@@ -10,6 +11,7 @@ use crate::oci::Digest;
 use crate::registry::{Listed, Outcome};
 
 use super::body::Body;
+use super::events::News;
 
 pub(super) const API_VERSION: HeaderName =
     HeaderName::from_static("docker-distribution-api-version");
@@ -17,12 +19,17 @@ pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(super) const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 pub(super) const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+pub(super) const TAG: HeaderName = HeaderName::from_static("oci-tag");
+pub(super) const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+type Query = url::form_urlencoded::Serializer<'static, String>;
 
 /// An answer in the making: hyper's response, with the few things that differ between ours.
 pub(super) struct Answer {
     response: Response<Body>,
     outcome: Option<Outcome>,
+    news: Option<News>,
 }
 
 impl Answer {
@@ -36,8 +43,11 @@ impl Answer {
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
-        let outcome = None;
-        Self { response, outcome }
+        Self {
+            response,
+            outcome: None,
+            news: None,
+        }
     }
 
     /// An answer whose body is at hand.
@@ -76,6 +86,20 @@ impl Answer {
             Ok(value) => self.header(name, value),
             Err(_) => self,
         }
+    }
+
+    /// One more line of a header that may have several.
+    pub(super) fn line(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.response.headers_mut().append(name, value);
+        }
+        self
+    }
+
+    /// A message for the person at the client. OCI distribution specification, "Warnings".
+    pub(super) fn warning(self, text: &str) -> Self {
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        self.line(WARNING, &format!("299 - \"{text}\""))
     }
 
     pub(super) fn location(self, location: &str) -> Self {
@@ -126,16 +150,33 @@ impl Answer {
         json[key] = listed.entries.clone().into();
         let answer = Self::full(StatusCode::OK, "application/json", format!("{json}\n"));
         match (listed.full, listed.entries.last()) {
-            (Some(n), Some(last)) => {
-                let mut query = url::form_urlencoded::Serializer::new(String::new());
+            (Some(n), Some(last)) => answer.next_page(path, |query| {
                 query
                     .append_pair("last", last)
                     .append_pair("n", &n.to_string());
-                let link = format!("<{path}?{}>; rel=\"next\"", query.finish());
-                answer.text(LINK, &link)
-            }
+            }),
             _ => answer,
         }
+    }
+
+    /// The link to the next page of what is at `path`.
+    pub(super) fn next_page(self, path: &str, query: impl FnOnce(&mut Query)) -> Self {
+        let mut serializer = Query::new(String::new());
+        query(&mut serializer);
+        self.text(
+            LINK,
+            &format!("<{path}?{}>; rel=\"next\"", serializer.finish()),
+        )
+    }
+
+    /// What there is to tell of the request.
+    pub(super) fn news(mut self, news: News) -> Self {
+        self.news = Some(news);
+        self
+    }
+
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {

@@ -41,8 +41,6 @@ pub(super) enum Refusal {
     Range { size: u64 },
     /// The precondition fails.
     Precondition,
-    /// Referrers are not offered.
-    NoReferrers,
     /// The registry says no.
     Registry(Error),
 }
@@ -100,11 +98,6 @@ impl Refusal {
                 StatusCode::PRECONDITION_FAILED,
                 ErrorCode::Unsupported,
                 "the content is another than If-Match names",
-            ),
-            Self::NoReferrers => Told::new(
-                StatusCode::NOT_FOUND,
-                ErrorCode::Unsupported,
-                "referrers are not listed here: use the referrers tag",
             ),
         };
         let status = told.status;
@@ -257,6 +250,12 @@ fn unknown(name: &str, what: &Missing) -> Told {
         Missing::Blob(digest) => {
             let message = format!("{name} has no blob {digest}");
             not_found(ErrorCode::BlobUnknown, message).about(digest.as_str())
+        }
+        // Not NAME_UNKNOWN: clients go on with the referrers tag, and that is asked for by itself.
+        Missing::Referrers(subject) => {
+            let message =
+                format!("the upstream lists no referrers of {subject}: use the referrers tag");
+            not_found(ErrorCode::Unsupported, message).about(subject.as_str())
         }
         Missing::Tags => {
             let detail = serde_json::json!({ "name": name });

@@ -6,18 +6,19 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::oci::accept::{Accept, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
-use crate::oci::{Digest, Page, Reference, Target};
+use crate::oci::{Digest, Page, Reference, Target, media};
 use crate::registry::{BlobAnswer, ManifestAnswer, Outcome, Resolved, Want};
 
-use super::answer::{Answer, etag};
+use super::answer::{Answer, FILTERS_APPLIED, etag};
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
+use super::events::News;
 use super::handler::{Asked, Handler};
 
 impl Handler {
     pub(super) async fn catalog(&self, asked: &Asked<'_>, page: &Page) -> Result<Answer, Refusal> {
-        let listed = self.registry.catalog(page).await?;
+        let listed = self.registry.catalog(page, |_| true).await?;
         let json = serde_json::json!({});
         let answer = Answer::page(asked.path, json, "repositories", &listed);
         Ok(answer.cache(Outcome::Hit))
@@ -33,6 +34,41 @@ impl Handler {
         let (listed, outcome) = self.registry.tags(&resolved.place, page).await?;
         let json = serde_json::json!({ "name": target.name.as_str() });
         let answer = Answer::page(asked.path, json, "tags", &listed);
+        Ok(answer
+            .cache(outcome)
+            .namespace(resolved.namespace.as_deref()))
+    }
+
+    pub(super) async fn referrers(
+        &self,
+        asked: &Asked<'_>,
+        target: &Target,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        page: &Page,
+    ) -> Result<Answer, Refusal> {
+        let resolved = self.registry.names().for_pull(target)?;
+        let (referrers, outcome) = self
+            .registry
+            .referrers(&resolved.place, subject, artifact_type, page)
+            .await?;
+        let answer = Answer::full(StatusCode::OK, media::OCI_INDEX, referrers.index);
+        let answer = match artifact_type {
+            Some(_) => answer.text(FILTERS_APPLIED, "artifactType"),
+            None => answer,
+        };
+        let answer = match referrers.next_after {
+            Some(last) => answer.next_page(asked.path, |query| {
+                query.append_pair("last", last.as_str());
+                if let Some(n) = page.n {
+                    query.append_pair("n", &n.to_string());
+                }
+                if let Some(artifact_type) = artifact_type {
+                    query.append_pair("artifactType", artifact_type);
+                }
+            }),
+            None => answer,
+        };
         Ok(answer
             .cache(outcome)
             .namespace(resolved.namespace.as_deref()))
@@ -76,7 +112,8 @@ impl Handler {
         let answer = answer
             .digest(&manifest.digest)
             .etag(&manifest.digest)
-            .cache(outcome);
+            .cache(outcome)
+            .news(News::pulled_manifest(&resolved.place, &manifest, reference));
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 
@@ -116,6 +153,7 @@ impl Handler {
         let resolved = self.registry.names().for_pull(target)?;
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, etag) = (&asked.parts.headers, etag(digest));
+        let news = News::pulled_blob(&resolved.place, digest, blob.size);
         if conditions::is_other(headers, &etag) {
             return Err(Refusal::Precondition);
         }
@@ -129,7 +167,8 @@ impl Handler {
             .digest(digest)
             .etag(digest)
             .immutable()
-            .cache(outcome);
+            .cache(outcome)
+            .news(news);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }

@@ -6,14 +6,15 @@ use hyper::body::Incoming;
 
 use crate::oci::manifest::{MAX_SIZE, ManifestError};
 use crate::oci::range::upload_chunk;
-use crate::oci::route::{NewUpload, UploadStep};
-use crate::oci::{Digest, ErrorCode, MediaType, Reference, Target};
+use crate::oci::route::{MountFrom, NewUpload, UploadStep};
+use crate::oci::{Algorithm, Digest, ErrorCode, MediaType, Reference, Tag, Target};
 use crate::registry::{Chunk, Error};
 use crate::store::{Repository, UploadId};
 
-use super::answer::{Answer, SUBJECT, UPLOAD_UUID};
+use super::answer::{Answer, SUBJECT, TAG, UPLOAD_UUID};
 use super::body;
 use super::error::Refusal;
+use super::events::News;
 use super::handler::{Asked, Handler};
 
 impl Handler {
@@ -22,6 +23,7 @@ impl Handler {
         asked: &Asked<'_>,
         target: &Target,
         reference: &Reference,
+        tags: &[Tag],
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
@@ -35,14 +37,31 @@ impl Handler {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         let media_type: Option<MediaType> = media_type.and_then(|text| text.parse().ok());
+        let sent = bytes.clone();
         let pushed = self
             .registry
-            .put_manifest(&repository, reference, media_type.as_ref(), bytes)
+            .put_manifest(&repository, reference, tags, media_type.as_ref(), bytes)
             .await?;
         let path = format!("/v2/{}/manifests/{}", repository.name(), pushed.digest);
-        let answer = Answer::empty(StatusCode::CREATED)
+        let mut answer = Answer::empty(StatusCode::CREATED)
             .location(&self.url(&path))
             .digest(&pushed.digest);
+        for tag in tags {
+            answer = answer.line(TAG, tag.as_str());
+        }
+        if let Some(hidden) = pushed.hides {
+            answer = answer.warning(&format!(
+                "{} now hides {hidden} from clients that use this registry as their mirror",
+                repository.name()
+            ));
+        }
+        let answer = answer.news(News::PushedManifest {
+            repository: repository.name().clone(),
+            digest: pushed.digest,
+            declared: media_type,
+            bytes: sent,
+            reference: reference.clone(),
+        });
         Ok(match pushed.subject {
             Some(subject) => answer.text(SUBJECT, subject.as_str()),
             None => answer,
@@ -55,10 +74,12 @@ impl Handler {
         reference: &Reference,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
-        self.registry
+        let tags = self
+            .registry
             .delete_manifest(&repository, reference)
             .await?;
-        Ok(Answer::empty(StatusCode::ACCEPTED))
+        let news = News::deleted_manifest(&repository, reference, tags);
+        Ok(Answer::empty(StatusCode::ACCEPTED).news(news))
     }
 
     pub(super) async fn delete_blob(
@@ -68,7 +89,8 @@ impl Handler {
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
         self.registry.delete_blob(&repository, digest).await?;
-        Ok(Answer::empty(StatusCode::ACCEPTED))
+        let news = News::deleted_blob(&repository, digest);
+        Ok(Answer::empty(StatusCode::ACCEPTED).news(news))
     }
 
     /// `POST …/uploads/`: a mount, a whole blob in one request, or the start of a session.
@@ -79,25 +101,18 @@ impl Handler {
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
-        if let (Some(digest), Some(from)) = (&new.mount, &new.from) {
-            let from = Target {
-                name: from.clone(),
-                prefix: None,
-                host: None,
-                ns: None,
-            };
-            // A source that cannot be resolved is one that has nothing to mount.
-            if let Ok(from) = self.registry.names().for_pull(&from)
-                && self
-                    .registry
-                    .mount(&repository, &from.place, digest)
-                    .await?
-            {
-                return Ok(self.stored(&repository, digest));
-            }
+        if let Some(digest) = &new.mount
+            && let Some(news) = self.mount(&repository, digest, &new.from).await?
+        {
+            return Ok(self.stored(&repository, digest).news(news));
         }
         let digest = new.digest.as_deref().map(parse_digest).transpose()?;
-        let id = self.registry.start_upload(&repository).await?;
+        let named = digest.as_ref().map(Digest::algorithm);
+        let algorithm = match new.algorithm.as_deref() {
+            Some(text) => parse_algorithm(text)?,
+            None => named.unwrap_or(Algorithm::Sha256),
+        };
+        let id = self.registry.start_upload(&repository, algorithm).await?;
         let Some(digest) = digest else {
             return Ok(self.session(StatusCode::ACCEPTED, &repository, &id, 0));
         };
@@ -112,6 +127,37 @@ impl Handler {
         }
         finished?;
         Ok(self.stored(&repository, &digest))
+    }
+
+    /// Takes a blob over from another repository, and says what there is to tell of it; `None` where
+    /// it must be sent.
+    async fn mount(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: &MountFrom,
+    ) -> Result<Option<News>, Refusal> {
+        let name = match from {
+            MountFrom::Nowhere => return Ok(None),
+            MountFrom::Anywhere => {
+                let mounted = self.registry.mount(repository, None, digest).await?;
+                return Ok(mounted.then(|| News::pushed_blob(repository, digest)));
+            }
+            MountFrom::Repository(name) => name.clone(),
+        };
+        let from = Target {
+            name,
+            prefix: None,
+            host: None,
+            ns: None,
+        };
+        // A source that cannot be resolved is one that has nothing to mount.
+        let Ok(from) = self.registry.names().for_pull(&from) else {
+            return Ok(None);
+        };
+        let place = &from.place;
+        let mounted = self.registry.mount(repository, Some(place), digest).await?;
+        Ok(mounted.then(|| News::mounted_blob(repository, digest, place)))
     }
 
     /// Everything that is done with a session that exists.
@@ -187,6 +233,7 @@ impl Handler {
         Answer::empty(StatusCode::CREATED)
             .location(&self.url(&path))
             .digest(digest)
+            .news(News::pushed_blob(repository, digest))
     }
 
     /// The answer to everything that leaves a session open.
@@ -224,6 +271,15 @@ fn parse_digest(text: &str) -> Result<Digest, Refusal> {
     let shortened = || text.chars().take(200).collect();
     let parsed = text.parse();
     parsed.map_err(|_| Refusal::Registry(Error::DigestInvalid(shortened())))
+}
+
+/// OCI distribution specification, "Pushing Blobs": what an upload is to be hashed with.
+fn parse_algorithm(text: &str) -> Result<Algorithm, Refusal> {
+    let known = Algorithm::ALL
+        .into_iter()
+        .find(|known| known.as_str() == text);
+    let shortened = || text.chars().take(200).collect();
+    known.ok_or_else(|| Refusal::Registry(Error::DigestInvalid(shortened())))
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

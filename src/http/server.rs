@@ -2,21 +2,27 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
 use super::stall::Stalling;
+use super::tls::{Tls, TlsError, TlsSettings};
 
-/// How long a client may take for a request's head, and how long a connection may idle.
+/// How long a client may take for a request's head or a TLS handshake, and how long a connection
+/// may idle.
 const HEAD: Duration = Duration::from_secs(30);
 
 /// The most that a connection buffers, in bytes: a request's head on the way in, one read of a
@@ -26,10 +32,62 @@ const BUFFER: usize = 64 * 1024;
 /// The pause after an accept that failed for want of something: file descriptors, most likely.
 const BREATHER: Duration = Duration::from_millis(100);
 
+/// The first byte of a TLS connection: a handshake record. RFC 8446 §5.1.
+const HANDSHAKE: u8 = 0x16;
+
+/// What a client is told that speaks HTTP where HTTPS is expected.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 53\r\n\r\nthis port speaks HTTPS: write https:// in the address";
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// `host:port`; with no host, every address of the machine.
+    Tcp(String),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source} (set http.addr to another address)")]
+    Bind {
+        /// As configured.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
+    tls: Option<Tls>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// Where from. Who comes by a Unix socket is on this machine, at no port.
+    pub(super) address: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub(super) is_tls: bool,
 }
 
 /// When and how to stop.
@@ -42,24 +100,39 @@ pub struct Stop {
 }
 
 impl Server {
-    /// Listens on `address` as the configuration has it: `:5000` is every address of the machine.
-    pub async fn bind(address: &str) -> io::Result<Self> {
-        let listener = match address.strip_prefix(':') {
-            // One socket for both families; where there is no IPv6, IPv4 alone.
-            Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                    TcpListener::bind(format!("0.0.0.0:{port}")).await
-                }
-                bound => bound,
-            }?,
-            None => TcpListener::bind(address).await?,
+    /// Listens, by TLS where there are settings for it.
+    pub async fn bind(listen: &Listen, tls: Option<TlsSettings>) -> Result<Self, ServerError> {
+        let tls = tls.map(Tls::new).transpose()?;
+        let failed = |address: String| |source| ServerError::Bind { address, source };
+        let listener = match listen {
+            Listen::Tcp(address) => {
+                let bound = bind_tcp(address).await;
+                Listener::Tcp(bound.map_err(failed(address.clone()))?)
+            }
+            Listen::Unix(path) => {
+                let bound = bind_unix(path).await;
+                let bound = bound.map_err(failed(path.display().to_string()))?;
+                Listener::Unix(bound, path.clone())
+            }
         };
-        Ok(Self { listener })
+        Ok(Self { listener, tls })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> io::Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(match &self.listener {
+            Listener::Tcp(listener) => format!("{scheme}://{}", listener.local_addr()?),
+            Listener::Unix(_, path) => format!("{scheme}+unix://{}", path.display()),
+        })
+    }
+
+    /// The port, where there is one.
+    pub fn port(&self) -> Option<u16> {
+        match &self.listener {
+            Listener::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+            Listener::Unix(..) => None,
+        }
     }
 
     /// Serves until told to stop, and returns when the last answer is finished or has used up
@@ -75,20 +148,19 @@ impl Server {
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let connection = connection(stream, handler.clone());
-                    let watched = graceful.watch(connection);
-                    connections.spawn(async move {
-                        if let Err(error) = watched.await {
-                            tracing::debug!(%peer, %error, "connection ended early");
-                        }
-                    });
+                Ok(accepted) => {
+                    let (handler, watcher) = (handler.clone(), graceful.watcher());
+                    connections.spawn(converse(accepted, self.tls.clone(), handler, watcher));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(BREATHER).await;
                 }
             }
+        }
+        if let Listener::Unix(_, path) = &self.listener {
+            // Nobody is left to tell if it is gone already.
+            let _ = rustix::fs::unlink(path);
         }
         drop(self.listener);
         tokio::time::timeout(stop.patience, graceful.shutdown())
@@ -97,27 +169,108 @@ impl Server {
     }
 }
 
-fn connection(
-    stream: TcpStream,
-    handler: Handler,
-) -> http1::Connection<
-    TokioIo<Stalling>,
-    impl hyper::service::HttpService<
-        hyper::body::Incoming,
-        ResBody = super::body::Body,
-        Error = Infallible,
-        Future: Send,
-    >,
-> {
-    // Heads and small bodies are written in one go; waiting to fill a packet only delays them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY not set");
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream, address))
+            }
+            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
     }
+}
+
+/// Listens on an address as the configuration has it: `:5000` is every address of the machine.
+pub(super) async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+    match address.strip_prefix(':') {
+        // One socket for both families; where there is no IPv6, IPv4 alone.
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind(format!("0.0.0.0:{port}")).await
+            }
+            bound => bound,
+        },
+        None => TcpListener::bind(address).await,
+    }
+}
+
+/// A socket that nobody listens on any more is what a killed process leaves behind.
+async fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
+    let is_socket = path
+        .symlink_metadata()
+        .is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).await.is_err() {
+        rustix::fs::unlink(path)?;
+    }
+    UnixListener::bind(path)
+}
+
+/// One connection, from its first byte to its end.
+async fn converse(accepted: Accepted, tls: Option<Tls>, handler: Handler, watcher: Watcher) {
+    let (peer, result) = match accepted {
+        Accepted::Tcp(stream, address) => {
+            // Heads and small bodies are written in one go; waiting to fill a packet only delays
+            // them.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY not set");
+            }
+            let is_tls = tls.is_some();
+            let peer = Peer { address, is_tls };
+            let result = match tls {
+                Some(tls) => encrypted(stream, peer, &tls, handler, watcher).await,
+                None => serve(Stalling::new(stream), peer, handler, watcher).await,
+            };
+            (peer, result)
+        }
+        Accepted::Unix(stream) => {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let is_tls = false;
+            let peer = Peer { address, is_tls };
+            let result = serve(Stalling::new(stream), peer, handler, watcher).await;
+            (peer, result)
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(peer = %peer.address, error, "connection ended early");
+    }
+}
+
+async fn encrypted(
+    stream: TcpStream,
+    peer: Peer,
+    tls: &Tls,
+    handler: Handler,
+    watcher: Watcher,
+) -> Result<(), String> {
+    let shaking_hands = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
+            let mut stream = stream;
+            stream.write_all(NOT_TLS).await?;
+            return Err(io::Error::other("no TLS handshake"));
+        }
+        let acceptor = TlsAcceptor::from(tls.current());
+        acceptor.accept(Stalling::new(stream)).await
+    };
+    let stream = match tokio::time::timeout(HEAD, shaking_hands).await {
+        Ok(shaken) => shaken.map_err(|error| error.to_string())?,
+        Err(_) => return Err("the TLS handshake took too long".to_owned()),
+    };
+    serve(stream, peer, handler, watcher).await
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    handler: Handler,
+    watcher: Watcher,
+) -> Result<(), String> {
     let service = service_fn(move |request| {
-        let answering = handler.clone().handle(request);
+        let answering = handler.clone().handle(request, peer);
         async move { Ok::<_, Infallible>(answering.await) }
     });
-    http1::Builder::new()
+    let connection = http1::Builder::new()
         // A client may say that it has no more to send before it has its answer. Nor does one that
         // vanishes cut off work under way: an upload's lock must not be let go of while its bytes
         // are still being written.
@@ -125,5 +278,7 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(Stalling::new(stream)), service)
+        .serve_connection(TokioIo::new(stream), service);
+    let served = watcher.watch(connection).await;
+    served.map_err(|error| error.to_string())
 }

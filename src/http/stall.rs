@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// How long a client may take nothing at all before it is given up.
@@ -16,13 +15,13 @@ use tokio::time::{Instant, Sleep};
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A connection that fails when its peer takes nothing for too long.
-pub(super) struct Stalling {
-    stream: TcpStream,
+pub(super) struct Stalling<S> {
+    stream: S,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stalling {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S> Stalling<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             waiting: None,
@@ -45,7 +44,7 @@ impl Stalling {
     }
 }
 
-impl AsyncRead for Stalling {
+impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -55,7 +54,7 @@ impl AsyncRead for Stalling {
     }
 }
 
-impl AsyncWrite for Stalling {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

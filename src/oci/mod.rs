@@ -14,6 +14,7 @@ pub mod name;
 pub mod range;
 pub mod reference;
 pub mod references;
+pub mod referrer;
 pub mod route;
 
 pub use digest::{Algorithm, Digest, Hasher};
@@ -24,4 +25,5 @@ pub use name::RepositoryName;
 pub use range::ByteRange;
 pub use reference::{Reference, Tag};
 pub use references::References;
+pub use referrer::Referrer;
 pub use route::{Page, Route, Target};

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::digest::Digest;
 use super::name::{NameError, RepositoryName};
-use super::reference::{Reference, ReferenceError};
+use super::reference::{Reference, ReferenceError, Tag};
 
 /// What a request is about. The method is not looked at here: it decides what is done, not what
 /// is meant.
@@ -21,16 +21,16 @@ pub enum Route {
     Catalog(Page),
     /// `/v2/<name>/tags/list`
     Tags(Target, Page),
-    /// `/v2/<name>/manifests/<reference>`
-    Manifest(Target, Reference),
+    /// `/v2/<name>/manifests/<reference>`, with the tags of `?tag=…&tag=…`
+    Manifest(Target, Reference, Vec<Tag>),
     /// `/v2/<name>/blobs/<digest>`
     Blob(Target, Digest),
     /// `/v2/<name>/blobs/uploads/`
     Uploads(Target, NewUpload),
     /// `/v2/<name>/blobs/uploads/<id>`
     Upload(Target, UploadStep),
-    /// `/v2/<name>/referrers/<digest>`
-    Referrers(Target, Digest),
+    /// `/v2/<name>/referrers/<digest>`, of one artifact type where one is given
+    Referrers(Target, Digest, Option<String>, Page),
 }
 
 /// The repository a request names, in all the ways that clients have of naming one.
@@ -62,9 +62,23 @@ pub struct NewUpload {
     /// mount that cannot be is an ordinary upload.
     pub mount: Option<Digest>,
     /// From that repository.
-    pub from: Option<RepositoryName>,
+    pub from: MountFrom,
     /// The body is the whole blob, and this is its digest as given.
     pub digest: Option<String>,
+    /// What the upload will be hashed with (`digest-algorithm`), as given.
+    pub algorithm: Option<String>,
+}
+
+/// Where a blob is to be mounted from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MountFrom {
+    /// It is not said: from wherever it is.
+    #[default]
+    Anywhere,
+    /// From this repository.
+    Repository(RepositoryName),
+    /// What is said is no repository's name.
+    Nowhere,
 }
 
 /// The parameters of going on with an upload.
@@ -131,7 +145,8 @@ fn endpoint(segments: &[&str], prefix: Option<&str>, query: &Query) -> Result<Ro
         ["_catalog"] => Ok(Route::Catalog(query.page()?)),
         [name @ .., "tags", "list"] => Ok(Route::Tags(target(name)?, query.page()?)),
         [name @ .., "manifests", reference] => {
-            Ok(Route::Manifest(target(name)?, parse_reference(reference)?))
+            let (target, reference) = (target(name)?, parse_reference(reference)?);
+            Ok(Route::Manifest(target, reference, query.tags()?))
         }
         [name @ .., "blobs", "uploads"] => Ok(Route::Uploads(target(name)?, query.new_upload())),
         [name @ .., "blobs", "uploads", id] => {
@@ -139,7 +154,13 @@ fn endpoint(segments: &[&str], prefix: Option<&str>, query: &Query) -> Result<Ro
         }
         [name @ .., "blobs", digest] => Ok(Route::Blob(target(name)?, parse_digest(digest)?)),
         [name @ .., "referrers", digest] => {
-            Ok(Route::Referrers(target(name)?, parse_digest(digest)?))
+            let artifact_type = query.get("artifactType").filter(|text| !text.is_empty());
+            Ok(Route::Referrers(
+                target(name)?,
+                parse_digest(digest)?,
+                artifact_type.map(str::to_owned),
+                query.page()?,
+            ))
         }
         _ => Err(RouteError::NotFound),
     }
@@ -242,11 +263,29 @@ impl Query {
         })
     }
 
+    /// All `tag` parameters, each once.
+    fn tags(&self) -> Result<Vec<Tag>, RouteError> {
+        let mut tags: Vec<Tag> = Vec::new();
+        for (_, text) in self.0.iter().filter(|(name, _)| name == "tag") {
+            let tag = text.parse().map_err(|_| RouteError::Tag(shortened(text)))?;
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        Ok(tags)
+    }
+
     fn new_upload(&self) -> NewUpload {
+        let from = match self.get("from").map(str::parse) {
+            None => MountFrom::Anywhere,
+            Some(Ok(name)) => MountFrom::Repository(name),
+            Some(Err(_)) => MountFrom::Nowhere,
+        };
         NewUpload {
             mount: self.get("mount").and_then(|text| text.parse().ok()),
-            from: self.get("from").and_then(|text| text.parse().ok()),
+            from,
             digest: self.get("digest").map(str::to_owned),
+            algorithm: self.get("digest-algorithm").map(str::to_owned),
         }
     }
 
@@ -299,7 +338,7 @@ mod tests {
             ),
             (
                 "/v2/a/manifests/v1",
-                Route::Manifest(target("a"), tag("v1")),
+                Route::Manifest(target("a"), tag("v1"), vec![]),
             ),
             (
                 &format!("/v2/a/blobs/{D}"),
@@ -319,7 +358,7 @@ mod tests {
             ),
             (
                 &format!("/v2/a/referrers/{D}"),
-                Route::Referrers(target("a"), blob),
+                Route::Referrers(target("a"), blob, None, Page::default()),
             ),
         ] {
             assert_eq!(parse(path, None), Ok(expected), "{path}");
@@ -354,12 +393,35 @@ mod tests {
             panic!()
         };
         assert_eq!(new.mount, Some(D.parse().unwrap()));
-        assert_eq!(new.from, Some("a/b".parse().unwrap()));
+        assert_eq!(new.from, MountFrom::Repository("a/b".parse().unwrap()));
         let Ok(Route::Upload(_, step)) = parse("/v2/a/blobs/uploads/u-1", Some(&query)) else {
             panic!()
         };
         assert_eq!((step.id.as_str(), step.offset), ("u-1", Some(42)));
         assert_eq!(step.digest.as_deref(), Some("sha256:x"));
+    }
+
+    #[test]
+    fn a_manifest_can_be_pushed_with_many_tags() {
+        let path = format!("/v2/a/manifests/{D}");
+        let Ok(Route::Manifest(_, _, tags)) = parse(&path, Some("tag=b&tag=a&x=y&tag=b")) else {
+            panic!()
+        };
+        let tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
+        assert_eq!(tags, ["b", "a"]);
+        let wrong = parse(&path, Some("tag=a&tag=.b"));
+        assert_eq!(wrong, Err(RouteError::Tag(".b".into())));
+    }
+
+    #[test]
+    fn referrers_can_be_filtered() {
+        let query = Some("artifactType=application%2Fspdx%2Bjson&n=2");
+        let route = parse(&format!("/v2/a/referrers/{D}"), query);
+        let Ok(Route::Referrers(_, _, artifact_type, page)) = route else {
+            panic!()
+        };
+        assert_eq!(artifact_type.as_deref(), Some("application/spdx+json"));
+        assert_eq!(page.n, Some(2));
     }
 
     #[test]

@@ -108,18 +108,19 @@ impl Registry {
         }
     }
 
-    /// Says, once, that a pushed name hides one of the default upstream's.
+    /// The default upstream's repository that a name pushed for the first time hides. It is told
+    /// once, in the log and to the pusher.
     ///
     /// Daemons that use larder as their mirror cannot say which of the two they mean.
-    pub(super) fn tell_of_shadow(&self, name: &RepositoryName) {
+    pub(super) fn hidden_by(&self, name: &RepositoryName) -> Option<RepositoryName> {
         if name.is_single() {
-            return;
+            return None;
         }
-        if let Some(mirror) = self.names().shadowed_by(name) {
-            let hidden = mirror.repository.name();
-            tracing::warn!(
-                "{name} is now a local repository: clients that use this registry as their mirror get it instead of {hidden}"
-            );
-        }
+        let mirror = self.names().shadowed_by(name)?;
+        let hidden = mirror.repository.name();
+        tracing::warn!(
+            "{name} is now a local repository: clients that use this registry as their mirror get it instead of {hidden}"
+        );
+        Some(hidden.clone())
     }
 }

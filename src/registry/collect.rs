@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{CollectError, Collected, Collection, Store};
@@ -24,27 +25,45 @@ pub struct Collecting {
     pub untagged: bool,
 }
 
+/// How soon it is noticed that collections have been switched on, or are to be more frequent.
+const LOOK: Duration = Duration::from_mins(1);
+
 impl Registry {
-    /// Starts collecting, if that is wanted. While the registry is read-only nothing is removed.
+    /// Starts collecting: as often as the settings in force say. While the registry is read-only
+    /// nothing is removed.
     pub fn keep_collected(&self) {
-        let settings = &self.inner.settings;
-        let Some(collecting) = settings.collecting.filter(|_| !settings.readonly) else {
-            return;
+        let (registry, store) = (self.clone(), self.inner.store.clone());
+        let wanted = move || {
+            let policy = registry.policy();
+            let settings = &policy.settings;
+            settings.collecting.filter(|_| !settings.readonly)
         };
-        let (store, tasks) = (self.inner.store.clone(), &self.inner.tasks);
-        tasks.spawn(keep_collecting(store, collecting, tasks.stopping.clone()));
+        let tasks = &self.inner.tasks;
+        tasks.spawn(keep_collecting(store, wanted, tasks.stopping.clone()));
     }
 }
 
 /// Collects, one collection after the other, until it is dropped.
-async fn keep_collecting(store: Store, collecting: Collecting, stopping: CancellationToken) {
-    // A collection walks the tree; an interval of nothing would do nothing else.
-    let interval = collecting.interval.max(Duration::from_secs(1));
-    let mut pause = interval.min(FIRST);
+async fn keep_collecting(
+    store: Store,
+    wanted: impl Fn() -> Option<Collecting>,
+    stopping: CancellationToken,
+) {
+    let (mut last, mut longest) = (Instant::now(), FIRST);
     loop {
-        tokio::time::sleep(pause).await;
-        collect(store.clone(), collecting, stopping.clone()).await;
-        pause = interval;
+        let Some(collecting) = wanted() else {
+            sleep(LOOK).await;
+            continue;
+        };
+        // A collection walks the tree; an interval of nothing would do nothing else.
+        let interval = collecting.interval.max(Duration::from_secs(1)).min(longest);
+        let left = interval.saturating_sub(last.elapsed());
+        if left.is_zero() {
+            collect(store.clone(), collecting, stopping.clone()).await;
+            (last, longest) = (Instant::now(), Duration::MAX);
+        } else {
+            sleep(left.min(LOOK)).await;
+        }
     }
 }
 
@@ -115,13 +134,13 @@ mod tests {
             for content in [b"a", b"b"] {
                 let digest = litter(content);
                 while store.has_data(&digest).unwrap() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    sleep(Duration::from_millis(5)).await;
                 }
             }
             stopping.cancel();
         };
         tokio::select! {
-            () = keep_collecting(store.clone(), collecting, stopping.clone()) => {}
+            () = keep_collecting(store.clone(), || Some(collecting), stopping.clone()) => {}
             () = watch => {}
         }
         let kept = litter(b"c");

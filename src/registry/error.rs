@@ -17,6 +17,8 @@ pub enum Missing {
     Blob(Digest),
     /// The tags of a repository.
     Tags,
+    /// The list of what refers to a manifest.
+    Referrers(Digest),
 }
 
 /// Why the registry does not do what it was asked.

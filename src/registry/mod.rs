@@ -21,10 +21,11 @@ mod outcome;
 mod pour;
 mod pull;
 mod push;
+mod referrers;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use outcome::Outcome;
 pub use pull::{BlobAnswer, ManifestAnswer, Want};
 pub use push::{Chunk, Pushed};
+pub use referrers::Referrers;
 pub use sweep::Purging;
 
 /// What the registry needs to know of the configuration.
@@ -71,17 +73,24 @@ pub struct Registry {
 }
 
 struct Inner {
-    settings: Settings,
+    /// What the configuration says, as a whole: a reload replaces it in one step.
+    policy: RwLock<Arc<Policy>>,
     store: Store,
-    names: Names,
     tasks: Tasks,
     fills: fill::Fills,
     manifests: flight::Flights<memory::ManifestKey, manifests::FetchResult>,
     tags: flight::Flights<memory::TagKey, freshness::HeadResult>,
     sizes: flight::Flights<memory::BlobKey, pull::SizeResult>,
     lists: flight::Flights<crate::oci::RepositoryName, listing::UpstreamTags>,
+    referrers: flight::Flights<memory::BlobKey, referrers::ListResult>,
+    facts: referrers::Facts,
     memory: memory::Memory,
     uploads: push::Sessions,
+}
+
+struct Policy {
+    settings: Settings,
+    names: Arc<Names>,
 }
 
 impl Registry {
@@ -93,27 +102,49 @@ impl Registry {
         default_upstream: Option<String>,
     ) -> Self {
         let tasks = Tasks::default();
-        let names = Names::new(store.clone(), upstreams, default_upstream, settings.offline);
+        let policy = Policy::new(settings, &store, upstreams, default_upstream);
         Self {
             inner: Arc::new(Inner {
-                memory: memory::Memory::new(settings.fresh_for),
-                settings,
+                memory: memory::Memory::default(),
+                policy: RwLock::new(Arc::new(policy)),
                 store,
-                names,
                 fills: fill::Fills::default(),
                 manifests: flight::Flights::new(tasks.clone()),
                 tags: flight::Flights::new(tasks.clone()),
                 sizes: flight::Flights::new(tasks.clone()),
                 lists: flight::Flights::new(tasks.clone()),
+                referrers: flight::Flights::new(tasks.clone()),
+                facts: referrers::Facts::default(),
                 tasks,
                 uploads: push::Sessions::default(),
             }),
         }
     }
 
+    /// Goes on with other settings and upstreams. What is under way ends as it began.
+    pub fn reload(
+        &self,
+        settings: Settings,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        default_upstream: Option<String>,
+    ) {
+        let policy = Policy::new(settings, &self.inner.store, upstreams, default_upstream);
+        let mut current = self
+            .inner
+            .policy
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(policy);
+    }
+
     /// Which repository is meant by a request.
-    pub fn names(&self) -> &Names {
-        &self.inner.names
+    pub fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.policy().names)
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        let policy = self.inner.policy.read();
+        Arc::clone(&policy.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Stops what runs in the background: fills keep what they have, so that they can resume.
@@ -128,6 +159,22 @@ impl Registry {
     /// How many tasks run in the background: fills, revalidations, sweeps.
     pub fn running_tasks(&self) -> usize {
         self.inner.tasks.tracker.len()
+    }
+}
+
+impl Policy {
+    fn new(
+        settings: Settings,
+        store: &Store,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        default_upstream: Option<String>,
+    ) -> Self {
+        let offline = settings.offline;
+        let names = Names::new(store.clone(), upstreams, default_upstream, offline);
+        Self {
+            settings,
+            names: Arc::new(names),
+        }
     }
 }
 

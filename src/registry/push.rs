@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::oci::manifest::Manifest;
-use crate::oci::{ByteRange, Digest, MediaType, Reference, RepositoryName};
+use crate::oci::{Algorithm, ByteRange, Digest, MediaType, Reference, RepositoryName, Tag};
 use crate::store::{Push, Repository, Staged, UploadId, UploadProgress};
 
 use super::names::Place;
@@ -78,12 +78,15 @@ pub struct Pushed {
     pub digest: Digest,
     /// The manifest it is attached to.
     pub subject: Option<Digest>,
+    /// The upstream's repository that its name hides from now on, for clients that use this
+    /// registry as their mirror.
+    pub hides: Option<RepositoryName>,
 }
 
 impl Registry {
     /// Whether clients may push: not while the registry is read-only.
     fn may_write(&self) -> Result<(), Error> {
-        if self.inner.settings.readonly {
+        if self.policy().settings.readonly {
             return Err(Error::Unsupported(
                 "this registry is read-only: storage.maintenance.readonly is on",
             ));
@@ -91,31 +94,47 @@ impl Registry {
         Ok(())
     }
 
-    /// Starts an upload session.
-    pub async fn start_upload(&self, repository: &Repository) -> Result<UploadId, Error> {
+    /// Starts an upload session whose bytes are hashed with `algorithm` as they come. Any digest
+    /// may name them in the end; one of another algorithm costs reading them again.
+    pub async fn start_upload(
+        &self,
+        repository: &Repository,
+        algorithm: Algorithm,
+    ) -> Result<UploadId, Error> {
         self.may_write()?;
-        let (repository, id) = (repository.clone(), UploadId::random());
-        blocking(move || repository.start_upload(&id, SystemTime::now()).map(|()| id)).await
+        let id = UploadId::random();
+        let (target, name) = (repository.clone(), id.clone());
+        blocking(move || target.start_upload(&name, SystemTime::now())).await?;
+        if algorithm != Algorithm::Sha256 {
+            let session = self.inner.uploads.of(repository, &id);
+            *session.lock().await = Some(UploadProgress::new(algorithm));
+        }
+        Ok(id)
     }
 
-    /// Takes a blob over from another repository, if that one has it. `false` means that it must
-    /// be sent: a mount is never a reason to fail.
+    /// Takes a blob over from another repository if that one has it, or, with no `from`, if it is
+    /// here at all. `false` means that it must be sent: a mount is never a reason to fail.
+    ///
+    /// Who asks without a `from` must be somebody who may pull from every repository.
     pub async fn mount(
         &self,
         repository: &Repository,
-        from: &Place,
+        from: Option<&Place>,
         digest: &Digest,
     ) -> Result<bool, Error> {
         self.may_write()?;
-        let source = match from {
+        let source = from.map(|place| match place {
             Place::Local(source) => source.clone(),
             Place::Mirror(mirror) => mirror.repository.clone(),
-        };
+        });
         let (repository, digest) = (repository.clone(), digest.clone());
         blocking(move || {
             // A link whose name is not its content's (a sha512 of Distribution) cannot be mounted.
-            let found = source.blob(&digest)?.is_some();
-            let mountable = found && source.has_data(&digest)?;
+            let found = match &source {
+                Some(source) => source.blob(&digest)?.is_some(),
+                None => true,
+            };
+            let mountable = found && repository.has_data(&digest)?;
             Ok(mountable && repository.link_blob(&digest)?)
         })
         .await
@@ -213,11 +232,12 @@ impl Registry {
         staged.ok_or(Error::Vanished)
     }
 
-    /// Stores a pushed manifest, by tag or by digest.
+    /// Stores a pushed manifest, by tag or by digest, and points `tags` at it too.
     pub async fn put_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
+        tags: &[Tag],
         media_type: Option<&MediaType>,
         bytes: Bytes,
     ) -> Result<Pushed, Error> {
@@ -232,10 +252,10 @@ impl Registry {
         if !missing.is_empty() {
             return Err(Error::ManifestNeeds(missing));
         }
-        let tags: Vec<_> = match reference {
-            Reference::Tag(tag) => vec![tag.clone()],
-            Reference::Digest(_) => Vec::new(),
-        };
+        let mut tags = tags.to_vec();
+        if let Reference::Tag(tag) = reference {
+            tags.push(tag.clone());
+        }
         let (target, pushed, subject) =
             (repository.clone(), digest.clone(), manifest.subject.clone());
         let stored = blocking(move || {
@@ -255,28 +275,31 @@ impl Registry {
         if !missing.is_empty() {
             return Err(Error::ManifestNeeds(missing));
         }
-        if first {
-            self.tell_of_shadow(repository.name());
-        }
-        Ok(Pushed { digest, subject })
+        let hides = if first {
+            self.hidden_by(repository.name())
+        } else {
+            None
+        };
+        Ok(Pushed {
+            digest,
+            subject,
+            hides,
+        })
     }
 
-    /// Removes a tag, or a manifest with all tags that name it.
+    /// Removes a tag, or a manifest with all tags that name it: those are returned.
     pub async fn delete_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Tag>, Error> {
         self.may_delete()?;
         let (target, wanted) = (repository.clone(), reference.clone());
         let deleted = blocking(move || match &wanted {
-            Reference::Tag(tag) => target.delete_tag(tag),
+            Reference::Tag(tag) => Ok(target.delete_tag(tag)?.then(Vec::new)),
             Reference::Digest(digest) => target.delete_manifest(digest),
         });
-        if deleted.await? {
-            return Ok(());
-        }
-        Err(Error::Unknown {
+        deleted.await?.ok_or_else(|| Error::Unknown {
             name: repository.name().clone(),
             what: Missing::Manifest(reference.clone()),
         })
@@ -297,7 +320,7 @@ impl Registry {
 
     fn may_delete(&self) -> Result<(), Error> {
         self.may_write()?;
-        if self.inner.settings.delete {
+        if self.policy().settings.delete {
             return Ok(());
         }
         Err(Error::Unsupported(

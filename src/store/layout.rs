@@ -15,6 +15,7 @@
 //!     _uploads/<id>/data, startedat                    a push that is under way
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
+//!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //! ```
 //!
 //! All but `larder.*`, `fill`, `mediatype` and `_mirror` is Distribution's layout, and its
@@ -101,8 +102,12 @@ impl Layout {
         self.repository(name).join("_manifests")
     }
 
+    pub(super) fn revisions(&self, name: &RepositoryName) -> PathBuf {
+        self.manifests(name).join("revisions")
+    }
+
     pub(super) fn revision_link(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
-        link_in(self.manifests(name).join("revisions"), digest)
+        link_in(self.revisions(name), digest)
     }
 
     pub(super) fn revision_media_type(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
@@ -141,6 +146,14 @@ impl Layout {
         let mut path = self.mirror_marker(name);
         path.push("tags");
         path.push(tag.as_str());
+        path
+    }
+
+    pub(super) fn mirror_referrers(&self, name: &RepositoryName, subject: &Digest) -> PathBuf {
+        let mut path = self.mirror_marker(name);
+        path.push("referrers");
+        path.push(subject.algorithm().as_str());
+        path.push(subject.hex());
         path
     }
 }

@@ -19,6 +19,7 @@ mod link;
 mod lock;
 mod mirror;
 mod publish;
+mod referrers;
 mod repository;
 mod staged;
 mod sweep;

@@ -60,6 +60,16 @@ pub struct UploadProgress {
     written: u64,
 }
 
+impl UploadProgress {
+    /// An upload that has not received anything, and will be named by this algorithm.
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self {
+            hasher: Hasher::new(algorithm),
+            written: 0,
+        }
+    }
+}
+
 impl Repository {
     /// Starts a session. It is a directory with the start's time, as Distribution's purge wants it.
     pub fn start_upload(&self, id: &UploadId, now: SystemTime) -> Result<(), StoreError> {

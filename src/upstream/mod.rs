@@ -8,7 +8,8 @@
 //! From the wire upwards: `address` and `tls` say whom to connect to, `transport` sends one
 //! request and follows where it leads, `retry` sends it again, `challenge`, `token` and
 //! `credentials` say how to identify ourselves and `grant` does it, `client` puts all that
-//! together, and `manifest`, `blob` and `tags` each make something of the answers.
+//! together, `pages` reads lists, and `manifest`, `blob`, `tags` and `referrers` each make something
+//! of the answers.
 
 mod address;
 mod blob;
@@ -18,6 +19,8 @@ mod credentials;
 mod error;
 mod grant;
 mod manifest;
+mod pages;
+mod referrers;
 mod retry;
 mod settings;
 mod tags;
@@ -27,7 +30,7 @@ mod transport;
 
 use std::sync::Arc;
 
-use crate::oci::{Digest, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, Reference, Referrer, RepositoryName, Tag};
 
 pub use blob::BlobStream;
 pub use credentials::Credentials;
@@ -101,5 +104,15 @@ impl Upstream {
     /// All tags of a repository, in the upstream's order.
     pub async fn list_tags(&self, name: &RepositoryName) -> Result<Vec<Tag>, UpstreamError> {
         tags::list(&self.client, name).await
+    }
+
+    /// All referrers of a manifest. A registry without the referrers API has
+    /// [none to list](UpstreamError::NotFound).
+    pub async fn list_referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Vec<Referrer>, UpstreamError> {
+        referrers::list(&self.client, name, subject).await
     }
 }

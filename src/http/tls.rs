@@ -1,0 +1,273 @@
+//! HTTPS: the certificate that clients are shown, and the one they may have to show.
+//!
+//! The files are read again when they change, as certbot, a rename, or Kubernetes' swap of a
+//! symbolic link change them: what a path leads to is looked at before every handshake. New files
+//! that cannot be used change nothing; they are named in the log once.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
+
+/// What HTTPS needs: `http.tls` of the configuration.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// The server's certificate and those it is certified by, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// Who certifies clients, PEM.
+    pub client_cas: Vec<PathBuf>,
+    /// What is asked of clients where there are `client_cas`.
+    pub client_auth: ClientAuth,
+    /// Only TLS 1.3, not 1.2 as well.
+    pub only_tls13: bool,
+    /// The TLS 1.2 suites to offer, by their IANA names; none stands for all.
+    pub cipher_suites: Vec<String>,
+}
+
+/// What clients must show. The words are Distribution's, which are Go's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nothing: what they show is not looked at.
+    Request,
+    /// Any certificate, whoever made it.
+    RequireAny,
+    /// One of the authorities' if any.
+    VerifyIfGiven,
+    /// One of the authorities'.
+    RequireAndVerify,
+}
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("http.tls: {}: {problem}", path.display())]
+pub struct TlsError {
+    path: PathBuf,
+    problem: String,
+}
+
+/// The TLS settings in force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: TlsSettings,
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// What the files were when they were last read, successfully or not.
+    seen: Vec<Option<Identity>>,
+}
+
+/// By what a file is known to be another: device, inode, size, and the time of its last change.
+type Identity = (u64, u64, u64, i64, i64);
+
+impl Tls {
+    pub(super) fn new(settings: TlsSettings) -> Result<Self, TlsError> {
+        let seen = identities(&settings);
+        let config = Arc::new(load(&settings)?);
+        let loaded = Mutex::new(Loaded { config, seen });
+        Ok(Self {
+            inner: Arc::new(Inner { settings, loaded }),
+        })
+    }
+
+    /// The settings for the next handshake, read again if the files have changed.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        let settings = &self.inner.settings;
+        let seen = identities(settings);
+        let mut loaded = self
+            .inner
+            .loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if loaded.seen != seen {
+            // Noted before it is known to be good: what is bad is tried, and named, once.
+            loaded.seen = seen;
+            match load(settings) {
+                Ok(config) => {
+                    loaded.config = Arc::new(config);
+                    tracing::info!(certificate = %settings.certificate.display(), "the TLS certificate has been read again");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the new TLS files cannot be used: the old certificate stays");
+                }
+            }
+        }
+        Arc::clone(&loaded.config)
+    }
+}
+
+fn identities(settings: &TlsSettings) -> Vec<Option<Identity>> {
+    let own = [&settings.certificate, &settings.key];
+    let identity = |path: &PathBuf| {
+        let found = path.metadata().ok()?;
+        Some((
+            found.dev(),
+            found.ino(),
+            found.size(),
+            found.mtime(),
+            found.mtime_nsec(),
+        ))
+    };
+    own.into_iter()
+        .chain(&settings.client_cas)
+        .map(identity)
+        .collect()
+}
+
+fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(provider(&settings.cipher_suites));
+    let chain = certificates(&settings.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| {
+        let problem = format!("no private key: {error} (it must be PEM, and readable for larder)");
+        failed(&settings.key, problem)
+    })?;
+    let versions: &[&rustls::SupportedProtocolVersion] = if settings.only_tls13 {
+        &[&rustls::version::TLS13]
+    } else {
+        &[&rustls::version::TLS13, &rustls::version::TLS12]
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| failed(&settings.certificate, error.to_string()))?;
+    let builder = match verifier(settings, &provider)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let config = builder.with_single_cert(chain, key).map_err(|error| {
+        let problem = format!("cannot be used with {}: {error}", settings.key.display());
+        failed(&settings.certificate, problem)
+    })?;
+    Ok(with_http(config))
+}
+
+fn with_http(mut config: ServerConfig) -> ServerConfig {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+fn provider(suites: &[String]) -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    let is_wanted = |suite: &rustls::SupportedCipherSuite| {
+        let name = suite.suite().as_str().unwrap_or_default();
+        suite.tls13().is_some() || suites.iter().any(|wanted| wanted == name)
+    };
+    if !suites.is_empty() {
+        provider.cipher_suites.retain(is_wanted);
+    }
+    provider
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| failed(path, error.to_string()))?;
+    if read.is_empty() {
+        let problem = "no certificate in it: it must be PEM, with BEGIN CERTIFICATE";
+        return Err(failed(path, problem.to_owned()));
+    }
+    Ok(read)
+}
+
+fn failed(path: &Path, problem: String) -> TlsError {
+    TlsError {
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+fn verifier(
+    settings: &TlsSettings,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    let Some(first) = settings.client_cas.first() else {
+        return Ok(None);
+    };
+    let mut roots = RootCertStore::empty();
+    for path in &settings.client_cas {
+        for certificate in certificates(path)? {
+            roots
+                .add(certificate)
+                .map_err(|error| failed(path, error.to_string()))?;
+        }
+    }
+    let usual = |may_be_absent: bool| {
+        let builder = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots.clone()),
+            Arc::clone(provider),
+        );
+        let builder = if may_be_absent {
+            builder.allow_unauthenticated()
+        } else {
+            builder
+        };
+        let built = builder.build();
+        built.map_err(|error| failed(first, error.to_string()))
+    };
+    Ok(match settings.client_auth {
+        ClientAuth::Request => None,
+        ClientAuth::RequireAny => Some(Arc::new(AnyCertificate(usual(false)?))),
+        ClientAuth::VerifyIfGiven => Some(usual(true)?),
+        ClientAuth::RequireAndVerify => Some(usual(false)?),
+    })
+}
+
+/// Takes every certificate whose key its bearer has: `require-any-client-cert`.
+#[derive(Debug)]
+struct AnyCertificate(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for AnyCertificate {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
