@@ -2,6 +2,7 @@
 
 mod allocator;
 mod config;
+mod garbage_collect;
 mod log;
 mod serve;
 mod services;
@@ -40,6 +41,8 @@ struct Cli {
 enum Command {
     /// Serve the registry and the mirror (what happens without a command)
     Serve(ConfigFile),
+    /// Remove content that nothing refers to, also while a larder serves it
+    GarbageCollect(garbage_collect::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -59,6 +62,7 @@ pub fn run() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
+        Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

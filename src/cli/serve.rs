@@ -73,6 +73,7 @@ async fn serve(config: Config) -> Result<(), String> {
         );
     }
     registry.keep_swept();
+    registry.keep_collected();
     let signals = watch_signals(stop.token.clone())?;
     let finished = server.run(handler.among(services.around()), stop).await;
     if !finished {
@@ -120,6 +121,7 @@ fn registry(config: &Config, store: Store) -> Result<Registry, String> {
                 interval: purging.interval,
                 dry_run: purging.dry_run,
             }),
+        collecting: None,
     };
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     Ok(Registry::new(settings, store, upstreams, default))

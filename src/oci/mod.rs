@@ -13,6 +13,7 @@ pub mod media;
 pub mod name;
 pub mod range;
 pub mod reference;
+pub mod references;
 pub mod referrer;
 pub mod route;
 
@@ -23,5 +24,6 @@ pub use media::MediaType;
 pub use name::RepositoryName;
 pub use range::ByteRange;
 pub use reference::{Reference, Tag};
+pub use references::References;
 pub use referrer::Referrer;
 pub use route::{Page, Route, Target};

@@ -6,7 +6,7 @@
 
 use crate::oci::manifest::{Manifest, Need};
 use crate::oci::{Digest, Reference, RepositoryName};
-use crate::store::Repository;
+use crate::store::{Push, Repository};
 
 use super::names::{Mirror, Place};
 use super::pull::Want;
@@ -75,21 +75,35 @@ impl Registry {
                     while reader.next().await?.is_some() {}
                 }
                 let (repository, digest) = (repository.clone(), digest.clone());
-                blocking(move || repository.link_blob(&digest)).await
+                let linked = blocking(move || repository.link_blob(&digest)).await?;
+                linked.then_some(()).ok_or(Error::Vanished)
             }
             Need::Manifest(digest) => {
                 let reference = Reference::Digest(digest.clone());
                 let (answer, _) = self.manifest(&place, &reference, Want::Content).await?;
                 let stored = answer.bytes.ok_or(Error::Vanished)?;
-                let manifest = Manifest::pushed(&stored.bytes, Some(&stored.media_type))?;
-                for need in manifest.needs.iter().filter(|_| depth > 0) {
+                let mut manifest = Manifest::pushed(&stored.bytes, Some(&stored.media_type))?;
+                if depth == 0 {
+                    manifest.needs.clear();
+                }
+                for need in &manifest.needs {
                     Box::pin(self.take_over(repository, mirror, need, depth - 1)).await?;
                 }
                 let repository = repository.clone();
-                blocking(move || {
-                    repository.put_manifest(&stored.digest, &stored.media_type, &stored.bytes)
-                })
-                .await
+                let missing = blocking(move || {
+                    repository.push_manifest(&Push {
+                        digest: &stored.digest,
+                        media_type: &stored.media_type,
+                        bytes: &stored.bytes,
+                        needs: &manifest.needs,
+                        subject: manifest.subject.as_ref(),
+                        tags: &[],
+                    })
+                });
+                match missing.await? {
+                    none if none.is_empty() => Ok(()),
+                    missing => Err(Error::ManifestNeeds(missing)),
+                }
             }
         }
     }

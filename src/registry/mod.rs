@@ -7,6 +7,7 @@
 //! for all who wait), `push`.
 
 mod adopt;
+mod collect;
 mod content;
 mod error;
 mod fill;
@@ -34,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
 
+pub use collect::Collecting;
 pub use content::{BlobContent, BlobReader};
 pub use error::{Error, Missing};
 pub use listing::Listed;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub purging: Option<Purging>,
     /// What pushed manifests may name.
     pub validation: Validation,
+    /// Whether and how garbage is collected.
+    pub collecting: Option<Collecting>,
 }
 
 /// The registry and the mirror: everything but the wire. Cheap to clone.

@@ -83,6 +83,10 @@ impl Registry {
             (Place::Local(repository), _) => {
                 let (repository, wanted) = (repository.clone(), reference.clone());
                 let found = blocking(move || match wanted {
+                    // Who asks may be about to push, and then does not send what is here.
+                    Reference::Digest(digest) if want == Want::Description => {
+                        repository.rely_on_manifest(&digest)
+                    }
                     Reference::Digest(digest) => repository.manifest(&digest),
                     Reference::Tag(tag) => match repository.tag(&tag)? {
                         Some(digest) => repository.manifest(&digest),
@@ -116,7 +120,12 @@ impl Registry {
         match place {
             Place::Local(repository) => {
                 let (repository, wanted) = (repository.clone(), digest.clone());
-                match blocking(move || repository.blob(&wanted)).await? {
+                let found = blocking(move || match want {
+                    Want::Content => repository.blob(&wanted),
+                    // Who asks may be about to push, and then does not send what is here.
+                    Want::Description => repository.rely_on_blob(&wanted),
+                });
+                match found.await? {
                     Some(blob) => Ok((BlobContent::stored(blob).into(), Outcome::Hit)),
                     None => Err(place.unknown(Missing::Blob(digest.clone()))),
                 }
@@ -239,8 +248,11 @@ impl Registry {
     async fn link(&self, mirror: &Mirror, digest: &Digest) -> Result<Option<Blob>, Error> {
         let (repository, digest) = (mirror.repository.clone(), digest.clone());
         blocking(move || {
-            repository.link_blob(&digest)?;
-            repository.blob(&digest)
+            if repository.link_blob(&digest)? {
+                repository.blob(&digest)
+            } else {
+                Ok(None)
+            }
         })
         .await
     }

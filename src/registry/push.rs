@@ -9,7 +9,7 @@ use futures_util::Stream;
 
 use crate::oci::manifest::Manifest;
 use crate::oci::{Algorithm, ByteRange, Digest, MediaType, Reference, RepositoryName, Tag};
-use crate::store::{Repository, Staged, UploadId, UploadProgress};
+use crate::store::{Push, Repository, Staged, UploadId, UploadProgress};
 
 use super::names::Place;
 use super::pour::pour;
@@ -135,10 +135,7 @@ impl Registry {
                 None => true,
             };
             let mountable = found && repository.has_data(&digest)?;
-            if mountable {
-                repository.link_blob(&digest)?;
-            }
-            Ok(mountable)
+            Ok(mountable && repository.link_blob(&digest)?)
         })
         .await
     }
@@ -260,23 +257,33 @@ impl Registry {
         if let Reference::Tag(tag) = reference {
             tags.push(tag.clone());
         }
-        let (target, pushed) = (repository.clone(), digest.clone());
-        let first = blocking(move || {
+        let (target, pushed, subject) =
+            (repository.clone(), digest.clone(), manifest.subject.clone());
+        let stored = blocking(move || {
             let first = target.tags()?.is_none();
-            target.put_manifest(&pushed, &manifest.media_type, &bytes)?;
-            for tag in &tags {
-                target.put_tag(tag, &pushed)?;
-            }
-            Ok(first)
+            let missing = target.push_manifest(&Push {
+                digest: &pushed,
+                media_type: &manifest.media_type,
+                bytes: &bytes,
+                needs: &manifest.needs,
+                subject: manifest.subject.as_ref(),
+                tags: &tags,
+            })?;
+            Ok((first, missing))
         });
-        let hides = if first.await? {
+        let (first, missing) = stored.await?;
+        // Collected since it was looked for: nobody had linked it to anything for too long.
+        if !missing.is_empty() {
+            return Err(Error::ManifestNeeds(missing));
+        }
+        let hides = if first {
             self.hidden_by(repository.name())
         } else {
             None
         };
         Ok(Pushed {
             digest,
-            subject: manifest.subject,
+            subject,
             hides,
         })
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::oci::Digest;
 
+use super::hold::Shared;
 use super::{Staged, Store, StoreError, file, publish};
 
 /// A stored blob, open. It stays readable when it is deleted or replaced meanwhile. Cheap to clone.
@@ -76,20 +77,39 @@ impl Store {
 
     /// Makes a completely received and verified file the blob of that digest. Nobody can see it
     /// before a repository links it.
-    pub(super) fn commit(&self, staged: &Staged, digest: &Digest) -> Result<(), StoreError> {
-        staged.sync()?;
+    ///
+    /// It may have been received long ago: only now it is in use.
+    pub(super) fn commit(
+        &self,
+        staged: &Staged,
+        digest: &Digest,
+        _held: &Shared,
+    ) -> Result<(), StoreError> {
+        publish::touch(staged.path())?;
         publish::move_into_place(staged.path(), &self.layout().blob_data(digest))
     }
 
+    /// Takes note that somebody relies on a blob's bytes from now on. Says whether they are here.
+    pub(super) fn rely_on_data(&self, digest: &Digest, _held: &Shared) -> Result<bool, StoreError> {
+        Ok(self.has_data(digest)? && publish::touch(&self.layout().blob_data(digest))?)
+    }
+
     /// Stores small content under its digest, for manifests.
-    pub(super) fn put_data(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn put_data(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        _held: &Shared,
+    ) -> Result<(), StoreError> {
+        let path = self.layout().blob_data(digest);
         let present = self.open_blob(digest)?;
-        if present.is_some_and(|blob| {
+        let is_whole = present.is_some_and(|blob| {
             blob.read_at(0, bytes.len() + 1)
                 .is_ok_and(|stored| stored == bytes)
-        }) {
+        });
+        if is_whole && publish::touch(&path)? {
             return Ok(());
         }
-        publish::write_file(&self.layout().blob_data(digest), bytes)
+        publish::write_file(&path, bytes)
     }
 }

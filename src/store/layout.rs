@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/larder.lock                                   who serves this directory
+//! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
@@ -17,8 +18,8 @@
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //! ```
 //!
-//! All but `larder.lock`, `fill`, `mediatype` and `_mirror` is Distribution's layout, and its
-//! walkers pass over these four: it ignores unknown files in a revision or blob directory, and
+//! All but `larder.*`, `fill`, `mediatype` and `_mirror` is Distribution's layout, and its
+//! walkers pass over these: it ignores unknown files in a revision or blob directory, and
 //! directories of a repository that begin with an underscore.
 //!
 //! Names, tags and digests are safe path steps by their types; upload ids by theirs.
@@ -47,6 +48,18 @@ impl Layout {
 
     pub(super) fn lock(root: &Path) -> PathBuf {
         root.join("larder.lock")
+    }
+
+    pub(super) fn hold(root: &Path) -> PathBuf {
+        root.join("larder.hold")
+    }
+
+    pub(super) fn turn(root: &Path) -> PathBuf {
+        root.join("larder.turn")
+    }
+
+    pub(super) fn collect(root: &Path) -> PathBuf {
+        root.join("larder.collect")
     }
 
     pub(super) fn blobs(&self) -> &Path {
@@ -145,7 +158,38 @@ impl Layout {
     }
 }
 
-fn link_in(mut directory: PathBuf, digest: &Digest) -> PathBuf {
+/// Where a repository's links are, below its directory. A collection finds repositories by their
+/// directories: some have names that nobody could ask for, and what they link is theirs too.
+pub(super) mod inside {
+    use std::path::{Path, PathBuf};
+
+    pub(in crate::store) fn layers(repository: &Path) -> PathBuf {
+        repository.join("_layers")
+    }
+
+    pub(in crate::store) fn manifests(repository: &Path) -> PathBuf {
+        repository.join("_manifests")
+    }
+
+    pub(in crate::store) fn revisions(repository: &Path) -> PathBuf {
+        manifests(repository).join("revisions")
+    }
+
+    pub(in crate::store) fn tags(repository: &Path) -> PathBuf {
+        manifests(repository).join("tags")
+    }
+
+    /// What a tag of that name names, and below its sibling `index` what it ever named.
+    pub(in crate::store) fn current(tag: &Path) -> PathBuf {
+        tag.join("current/link")
+    }
+
+    pub(in crate::store) fn history(tag: &Path) -> PathBuf {
+        tag.join("index")
+    }
+}
+
+pub(super) fn link_in(mut directory: PathBuf, digest: &Digest) -> PathBuf {
     directory.push(digest.algorithm().as_str());
     directory.push(digest.hex());
     directory.push("link");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::oci::Digest;
 
+use super::hold::Shared;
 use super::{StoreError, file, publish};
 
 /// Reads a link. One that is empty or unreadable is absent, and logged: older Distributions wrote
@@ -21,9 +22,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Digest>, StoreError> {
     Ok(digest)
 }
 
-/// Writes a link, unless it already says the same.
-pub(super) fn write(path: &Path, digest: &Digest) -> Result<(), StoreError> {
-    if read(path)?.as_ref() == Some(digest) {
+/// Writes a link. One that already says the same is touched: from then on it is as good as new.
+pub(super) fn write(path: &Path, digest: &Digest, _held: &Shared) -> Result<(), StoreError> {
+    if read(path)?.as_ref() == Some(digest) && publish::touch(path)? {
         return Ok(());
     }
     publish::write_file(path, digest.as_str().as_bytes())

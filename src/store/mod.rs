@@ -11,7 +11,9 @@
 
 mod blob;
 mod catalog;
+mod collect;
 mod file;
+mod hold;
 mod layout;
 mod link;
 mod lock;
@@ -26,16 +28,19 @@ mod upload;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::oci::{Digest, RepositoryName};
 
 pub use blob::Blob;
+pub use collect::{CollectError, Collected, Collection, Eligible, Step};
 pub use mirror::TagState;
-pub use repository::{Kind, Repository, StoredManifest};
+pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use upload::{UploadId, UploadProgress};
 
+use hold::Holds;
 use layout::Layout;
 
 /// What a caller can act on when the disk says no.
@@ -81,6 +86,17 @@ pub enum OpenError {
         /// The other's process id, as far as it told.
         holder: String,
     },
+    /// The process that serves this directory does not know of collections beside it.
+    #[error(
+        "{} is in use by another larder (process {holder}) that is too old to be collected beside: stop it first",
+        root.display()
+    )]
+    TooOld {
+        /// The data directory.
+        root: PathBuf,
+        /// The other's process id, as far as it told.
+        holder: String,
+    },
     /// The directory cannot be made or read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -94,8 +110,11 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
+    root: PathBuf,
     layout: Layout,
-    _lock: Option<lock::Lock>,
+    holds: Holds,
+    /// Whether this process is the one that serves the directory.
+    lock: Option<lock::Lock>,
 }
 
 impl Store {
@@ -117,12 +136,39 @@ impl Store {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(Self {
+        let holds = match &lock {
+            Some(_) => Holds::make(root)?,
+            None => Holds::none(),
+        };
+        Ok(Self::new(root, holds, lock))
+    }
+
+    /// Opens the tree under `root` for a collection, beside the larder that serves it if there is
+    /// one. Nothing may be pushed into a store that was opened so.
+    pub fn open_to_collect(root: &Path) -> Result<Self, OpenError> {
+        match Self::open(root) {
+            Err(OpenError::InUse { root, holder }) => match Holds::beside(&root) {
+                Some(holds) => Ok(Self::new(&root, holds, None)),
+                None => Err(OpenError::TooOld { root, holder }),
+            },
+            opened => opened,
+        }
+    }
+
+    /// Whether no other process serves this directory.
+    pub fn is_alone(&self) -> bool {
+        self.inner.lock.is_some() || self.holds().are_needless()
+    }
+
+    fn new(root: &Path, holds: Holds, lock: Option<lock::Lock>) -> Self {
+        Self {
             inner: Arc::new(Inner {
+                root: root.to_owned(),
                 layout: Layout::new(root),
-                _lock: lock,
+                holds,
+                lock,
             }),
-        })
+        }
     }
 
     /// The local repository of that name, whether or not anything is in it yet.
@@ -151,6 +197,22 @@ impl Store {
 
     fn layout(&self) -> &Layout {
         &self.inner.layout
+    }
+
+    /// What time it is for the files of the tree; the earliest, if its parts are on file systems
+    /// with clocks of their own.
+    fn file_time(&self) -> Result<SystemTime, StoreError> {
+        let parts = [self.layout().blobs(), self.layout().repositories()];
+        let parts = parts.into_iter().filter(|part| part.is_dir());
+        let times: Result<Vec<_>, _> = parts.map(publish::file_time).collect();
+        match times?.into_iter().min() {
+            Some(earliest) => Ok(earliest),
+            None => publish::file_time(&self.inner.root),
+        }
+    }
+
+    fn holds(&self) -> &Holds {
+        &self.inner.holds
     }
 }
 

@@ -12,6 +12,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Timespec, Timestamps};
 
 use super::{Context as _, StoreError};
 
@@ -89,6 +92,45 @@ pub(super) fn remove_tree(path: &Path) -> Result<bool, StoreError> {
         Err(error) if is_absent(&error) => Ok(false),
         Err(error) => Err(error).context("remove", path),
     }
+}
+
+/// Removes a file without waiting for the disk: after a power cut it may be back, which must do no
+/// harm. Whoever removes many such files need not wait for each.
+pub(super) fn unlink(path: &Path) -> Result<bool, StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error).context("remove", path),
+    }
+}
+
+/// Sets a file's times to now, and says whether there is one. Not synced: what it tells matters
+/// only to those who run now.
+pub(super) fn touch(path: &Path) -> Result<bool, StoreError> {
+    // Both times, and by the kernel's own clock: setting only one, or to a time of our own, is
+    // allowed to nobody but the file's owner.
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    match rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error.into()) => Ok(false),
+        Err(error) => Err(io::Error::from(error)).context("touch", path),
+    }
+}
+
+/// What time it is for the files in a directory: the clock that stamps them may be another
+/// machine's, and even ours is coarser for files than for programs.
+pub(super) fn file_time(directory: &Path) -> Result<SystemTime, StoreError> {
+    let probe = Temporary::beside(&directory.join("time"));
+    let file = File::create(&probe.0).context("create", &probe.0)?;
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    modified.context("look at", &probe.0)
 }
 
 /// Removes a directory if nothing is in it.

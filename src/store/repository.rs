@@ -4,12 +4,15 @@
 //! crash in between leaves something unreachable, never something that is missing.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::oci::manifest::{MAX_SIZE, media_type_of};
+use crate::oci::manifest::{MAX_SIZE, Need, media_type_of};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
+use super::hold::Shared;
 use super::{Blob, Staged, Store, StoreError, file, link, publish};
 
 /// Whose content a repository holds.
@@ -48,6 +51,26 @@ pub struct StoredManifest {
     /// The bytes.
     pub bytes: Bytes,
 }
+
+/// A manifest that somebody pushes, with what has to be true when it is acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Push<'a> {
+    /// Its digest, against which `bytes` have been verified.
+    pub digest: &'a Digest,
+    /// What it is to be served as.
+    pub media_type: &'a MediaType,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// What must be in the repository.
+    pub needs: &'a [Need],
+    /// What it is attached to, which may be missing.
+    pub subject: Option<&'a Digest>,
+    /// The tags that are to name it.
+    pub tags: &'a [Tag],
+}
+
+/// How long a question waits for a collection; it can be answered without having waited.
+const SHORTLY: Duration = Duration::from_millis(500);
 
 impl Repository {
     pub(super) fn new(store: Store, name: RepositoryName, kind: Kind) -> Self {
@@ -144,44 +167,138 @@ impl Repository {
         Ok(Some(tags))
     }
 
+    /// Opens a blob that this repository links, for somebody who will rely on its being here, and
+    /// not send it.
+    ///
+    /// It counts as just pushed from then on, as far as that can be noted.
+    pub fn rely_on_blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+        if let Ok(held) = self.store.holds().shared_within(SHORTLY)
+            && let Err(error) = self.rely_on(&Need::Blob(digest.clone()), &held)
+        {
+            tracing::debug!(repository = %self.name, %digest, %error, "asked for, but not touched");
+        }
+        self.blob(digest)
+    }
+
+    /// The same for a manifest.
+    pub fn rely_on_manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, StoreError> {
+        if let Ok(held) = self.store.holds().shared_within(SHORTLY)
+            && let Err(error) = self.rely_on(&Need::Manifest(digest.clone()), &held)
+        {
+            tracing::debug!(repository = %self.name, %digest, %error, "asked for, but not touched");
+        }
+        self.manifest(digest)
+    }
+
+    /// Takes note that something of this repository is relied on from now on: its link and its
+    /// data are touched. Says whether both are here.
+    pub(super) fn rely_on(&self, need: &Need, held: &Shared) -> Result<bool, StoreError> {
+        let layout = self.store.layout();
+        let path = match need {
+            Need::Blob(digest) => layout.layer_link(&self.name, digest),
+            Need::Manifest(digest) => layout.revision_link(&self.name, digest),
+        };
+        match link::read(&path)? {
+            Some(target) => Ok(publish::touch(&path)? && self.store.rely_on_data(&target, held)?),
+            None => Ok(false),
+        }
+    }
+
     /// Makes a received and verified blob this repository's.
     pub fn commit_blob(&self, staged: &Staged, digest: &Digest) -> Result<(), StoreError> {
+        // The disk's time is not spent with a hold.
+        staged.sync()?;
+        let held = self.store.holds().shared()?;
         self.claim()?;
-        self.store.commit(staged, digest)?;
-        self.link_blob(digest)
+        self.store.commit(staged, digest, &held)?;
+        link::write(&self.layer_link(digest), digest, &held)
     }
 
     /// Makes a blob whose data is already stored this repository's too. The caller has made sure
-    /// that whoever asks may have it.
-    pub fn link_blob(&self, digest: &Digest) -> Result<(), StoreError> {
+    /// that whoever asks may have it. `false` means that the data is not here (any more).
+    pub fn link_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let held = self.store.holds().shared()?;
+        if !self.store.rely_on_data(digest, &held)? {
+            return Ok(false);
+        }
         self.claim()?;
-        link::write(&self.store.layout().layer_link(&self.name, digest), digest)
+        link::write(&self.layer_link(digest), digest, &held)?;
+        Ok(true)
     }
 
-    /// Stores a manifest under its digest. `bytes` have been verified against it.
+    /// Stores what somebody pushes, and points its tags at it. What it needs and does not find
+    /// here is returned; then nothing was stored.
+    ///
+    /// All of it is one step for a collection: what was there when it was looked for is there when
+    /// the push is acknowledged.
+    pub fn push_manifest(&self, push: &Push<'_>) -> Result<Vec<Digest>, StoreError> {
+        let held = self.store.holds().shared()?;
+        let mut missing = Vec::new();
+        for need in push.needs {
+            if !self.rely_on(need, &held)? {
+                let (Need::Blob(digest) | Need::Manifest(digest)) = need;
+                missing.push(digest.clone());
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(missing);
+        }
+        if let Some(subject) = push.subject {
+            self.rely_on(&Need::Manifest(subject.clone()), &held)?;
+        }
+        self.store_manifest(push.digest, push.media_type, push.bytes, &held)?;
+        for tag in push.tags {
+            self.point_tag(tag, push.digest, &held)?;
+        }
+        Ok(missing)
+    }
+
+    /// Stores a manifest under its digest, whatever of what it names is here. `bytes` have been
+    /// verified against it.
     pub fn put_manifest(
         &self,
         digest: &Digest,
         media_type: &MediaType,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
+        let held = self.store.holds().shared()?;
+        self.store_manifest(digest, media_type, bytes, &held)
+    }
+
+    fn store_manifest(
+        &self,
+        digest: &Digest,
+        media_type: &MediaType,
+        bytes: &[u8],
+        held: &Shared,
+    ) -> Result<(), StoreError> {
         self.claim()?;
         let layout = self.store.layout();
-        self.store.put_data(digest, bytes)?;
+        self.store.put_data(digest, bytes, held)?;
         // Only what the bytes do not say themselves is written beside them.
         if media_type_of(bytes, None).ok().as_ref() != Some(media_type) {
             let path = layout.revision_media_type(&self.name, digest);
             publish::write_file(&path, media_type.as_str().as_bytes())?;
         }
-        link::write(&layout.revision_link(&self.name, digest), digest)
+        link::write(&layout.revision_link(&self.name, digest), digest, held)
     }
 
     /// Points a tag at a manifest that is already stored. The last writer wins, whole.
     pub fn put_tag(&self, tag: &Tag, digest: &Digest) -> Result<(), StoreError> {
+        let held = self.store.holds().shared()?;
+        self.rely_on(&Need::Manifest(digest.clone()), &held)?;
+        self.point_tag(tag, digest, &held)
+    }
+
+    fn point_tag(&self, tag: &Tag, digest: &Digest, held: &Shared) -> Result<(), StoreError> {
         self.claim()?;
         let layout = self.store.layout();
-        link::write(&layout.tag_history(&self.name, tag, digest), digest)?;
-        link::write(&layout.tag_link(&self.name, tag), digest)
+        link::write(&layout.tag_history(&self.name, tag, digest), digest, held)?;
+        link::write(&layout.tag_link(&self.name, tag), digest, held)
+    }
+
+    fn layer_link(&self, digest: &Digest) -> PathBuf {
+        self.store.layout().layer_link(&self.name, digest)
     }
 
     /// Removes a tag; the manifest stays. Says whether there was one.

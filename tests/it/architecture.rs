@@ -57,6 +57,7 @@ const CRATES: [(&str, &[&str], &str); 7] = [
     ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
+    ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
 
 /// The longest that a file's code may be, tests, comments and blank lines left out.

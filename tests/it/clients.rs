@@ -353,7 +353,7 @@ async fn distribution_serves_what_larder_stored_and_larder_what_distribution_sto
         assert_eq!(skopeo.inspect(&remote).await["Digest"], json!(digest));
     }
     theirs.stop();
-    let collected = Distribution::garbage_collect(root.path())
+    let collected = Distribution::garbage_collect(root.path(), &[])
         .await
         .expect_success();
     assert!(

@@ -15,6 +15,7 @@ mod access;
 mod access_log;
 mod architecture;
 mod clients;
+mod collect;
 mod configuration;
 mod health;
 mod hostile_upstream;

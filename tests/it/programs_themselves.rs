@@ -284,7 +284,7 @@ async fn a_registry_started_again_on_its_directory_has_its_images() {
 
     let blobs = directory.path().join("docker/registry/v2/blobs/sha256");
     let before = count_files(&blobs);
-    let said = Distribution::garbage_collect(directory.path())
+    let said = Distribution::garbage_collect(directory.path(), &[])
         .await
         .expect_success();
     assert!(said.contains("team/app"), "{said}");

@@ -21,13 +21,13 @@ use serde_json::{Value, json};
 use crate::support::image::{Image, sha256};
 use crate::support::programs::{Answer, Larder};
 
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Starts an upload session, and returns its `Location`.
-async fn open_upload(larder: &Larder, name: &str) -> String {
+pub(crate) async fn open_upload(larder: &Larder, name: &str) -> String {
     let path = format!("/v2/{name}/blobs/uploads/");
     let started = larder.send(larder.request("POST", &path)).await;
     assert_eq!(started.status, 202, "{started:?}");
@@ -41,7 +41,7 @@ fn id_of(location: &str) -> &str {
 }
 
 /// Sends the next bytes of an upload, with no word on where they go.
-async fn patch(larder: &Larder, location: &str, bytes: &[u8]) -> Answer {
+pub(crate) async fn patch(larder: &Larder, location: &str, bytes: &[u8]) -> Answer {
     let request = larder.request("PATCH", location).body(bytes.to_vec());
     larder.send(request).await
 }
@@ -55,7 +55,12 @@ async fn chunk(larder: &Larder, location: &str, range: &str, bytes: &[u8]) -> An
 }
 
 /// Closes an upload with its last bytes, which may be none.
-async fn close_upload(larder: &Larder, location: &str, digest: &str, bytes: &[u8]) -> Answer {
+pub(crate) async fn close_upload(
+    larder: &Larder,
+    location: &str,
+    digest: &str,
+    bytes: &[u8],
+) -> Answer {
     let request = larder.request("PUT", &format!("{location}&digest={digest}"));
     larder.send(request.body(bytes.to_vec())).await
 }
@@ -64,19 +69,19 @@ async fn cancel_upload(larder: &Larder, location: &str) -> Answer {
     larder.send(larder.request("DELETE", location)).await
 }
 
-async fn delete(larder: &Larder, path: &str) -> Answer {
+pub(crate) async fn delete(larder: &Larder, path: &str) -> Answer {
     larder.send(larder.request("DELETE", path)).await
 }
 
 /// A blob's bytes by GET, which must be there.
-async fn blob(larder: &Larder, name: &str, digest: &str) -> Vec<u8> {
+pub(crate) async fn blob(larder: &Larder, name: &str, digest: &str) -> Vec<u8> {
     let got = larder.get(&format!("/v2/{name}/blobs/{digest}")).await;
     assert_eq!((got.status, got.complete), (200, true), "{got:?}");
     got.body
 }
 
 /// An image can be pulled by its tag, whole and unchanged.
-async fn assert_pullable(larder: &Larder, name: &str, reference: &str, image: &Image) {
+pub(crate) async fn assert_pullable(larder: &Larder, name: &str, reference: &str, image: &Image) {
     let got = larder
         .get(&format!("/v2/{name}/manifests/{reference}"))
         .await;
@@ -137,7 +142,7 @@ fn assert_in_form(answer: &Answer) {
 }
 
 /// An OCI manifest over blobs that are already pushed: the first is its config.
-fn manifest_of(digests: &[&str]) -> Value {
+pub(crate) fn manifest_of(digests: &[&str]) -> Value {
     let descriptor = |digest: &str| json!({"mediaType": "application/octet-stream", "size": 1, "digest": digest});
     let layers: Vec<Value> = digests[1..]
         .iter()
@@ -152,7 +157,7 @@ fn manifest_of(digests: &[&str]) -> Value {
 }
 
 /// Pushes a manifest of one small blob, the config, and returns its bytes.
-async fn push_small(larder: &Larder, name: &str, tag: &str, content: &str) -> Vec<u8> {
+pub(crate) async fn push_small(larder: &Larder, name: &str, tag: &str, content: &str) -> Vec<u8> {
     let config = larder.push_blob(name, content.as_bytes()).await;
     let manifest = manifest_of(&[&config]).to_string().into_bytes();
     let pushed = larder

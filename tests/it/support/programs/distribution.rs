@@ -100,7 +100,7 @@ impl Distribution {
     }
 
     /// Runs Distribution's own garbage collector over a tree that nobody serves meanwhile.
-    pub(crate) async fn garbage_collect(root: &Path) -> Output {
+    pub(crate) async fn garbage_collect(root: &Path, arguments: &[&str]) -> Output {
         let home = new_home("distribution");
         let file = home.path().join("config.yml");
         write(
@@ -115,7 +115,7 @@ impl Distribution {
             .to_string(),
         );
         let mut collector: Command = command("docker-registry", home.path());
-        collector.arg("garbage-collect").arg(&file);
+        collector.arg("garbage-collect").arg(&file).args(arguments);
         run(collector, b"").await
     }
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::super::hub::Hub;
 use super::super::tree;
 use super::daemon::Daemon;
-use super::{command, new_home, write};
+use super::{Output, command, new_home, run, write};
 
 /// Stopping may take as long as the answers under way; tests have none that take this long.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
@@ -154,13 +154,18 @@ impl Options {
 
 async fn launch(config: &Value, environment: &[(String, String)]) -> (Daemon, String) {
     let home = new_home("larder");
-    let command = larder(config, environment, &home);
+    let command = larder(config, environment, &home, &["serve"]);
     let daemon = Daemon::start("larder", command, home);
     let address = daemon.ready(listening_on).await;
     (daemon, address)
 }
 
-fn larder(config: &Value, environment: &[(String, String)], home: &TempDir) -> Command {
+fn larder(
+    config: &Value,
+    environment: &[(String, String)],
+    home: &TempDir,
+    arguments: &[&str],
+) -> Command {
     let file = home.path().join("config.yml");
     // JSON is YAML.
     write(&file, &config.to_string());
@@ -169,7 +174,7 @@ fn larder(config: &Value, environment: &[(String, String)], home: &TempDir) -> C
     larder.arg("-c").arg(r#"exec "$0" "$@""#);
     larder
         .arg(env!("CARGO_BIN_EXE_larder"))
-        .arg("serve")
+        .args(arguments)
         .arg(&file);
     larder.envs(environment.iter().map(|(name, value)| (name, value)));
     larder
@@ -348,9 +353,23 @@ impl Larder {
         let home = new_home("second");
         let mut config = self.config.clone();
         config["http"]["addr"] = json!("127.0.0.1:0");
-        larder(&config, &self.environment, &home)
+        larder(&config, &self.environment, &home, &["serve"])
             .output()
             .expect("larder starts")
+    }
+
+    /// Runs `garbage-collect` on its data directory, whether it runs or not.
+    pub(crate) async fn garbage_collect(&self, arguments: &[&str]) -> Output {
+        let (command, _home) = self.collector(arguments);
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn collector(&self, arguments: &[&str]) -> (Command, TempDir) {
+        let home = new_home("collect");
+        let arguments = [&["garbage-collect"], arguments].concat();
+        let command = larder(&self.config, &self.environment, &home, &arguments);
+        (command, home)
     }
 
     /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks

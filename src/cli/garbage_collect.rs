@@ -1,0 +1,183 @@
+//! `larder garbage-collect`: what is removed, said as Distribution's command says it.
+
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::store::{Collected, Collection, Step, Store};
+
+use super::{ConfigFile, say};
+
+/// What is kept, without `--grace`, for how long after it was last touched while a larder serves
+/// the directory: long enough for any push.
+const GRACE: Duration = Duration::from_hours(1);
+
+/// The command's arguments: those of Distribution, and `--grace`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Only say what would be removed
+    #[arg(short, long)]
+    dry_run: bool,
+    /// Remove manifests that no tag leads to, too
+    #[arg(short = 'm', long)]
+    delete_untagged: bool,
+    /// Say nothing but what went wrong
+    #[arg(short, long)]
+    quiet: bool,
+    /// Keep what was pushed, or asked for by a pusher, in this time before [default: what the
+    /// configuration says if a larder serves the directory meanwhile, else 0s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    grace: Option<Duration>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
+    let config = arguments.config.load()?;
+    super::log::start(&config.log, &[]);
+    collect(arguments, &config.storage.root)
+        .map_err(|error| format!("failed to garbage collect: {error}"))
+}
+
+fn collect(arguments: &Arguments, root: &Path) -> Result<(), String> {
+    // Opening would make it, and a misspelt one would look clean.
+    if !root.is_dir() {
+        return Err(format!(
+            "{} is not there: set storage.filesystem.rootdirectory to the data directory",
+            root.display()
+        ));
+    }
+    let store = Store::open_to_collect(root).map_err(|error| error.to_string())?;
+    let usual = if store.is_alone() {
+        Duration::ZERO
+    } else {
+        GRACE
+    };
+    let grace = arguments.grace.unwrap_or(usual);
+    if !store.is_alone() && !arguments.quiet {
+        say(&format!(
+            "a larder serves {}: collecting beside it; what was touched in the last {} stays",
+            root.display(),
+            humantime::format_duration(grace)
+        ));
+    }
+    let mut report = Report::new(arguments.quiet);
+    let collection = Collection {
+        untagged: arguments.delete_untagged,
+        grace,
+        dry_run: arguments.dry_run,
+    };
+    let collected = store.collect(collection, &|| false, &mut |step| report.tell(step));
+    report.finish();
+    let collected = collected.map_err(|error| error.to_string())?;
+    if !arguments.quiet {
+        say(&summary(collected, arguments.dry_run));
+    }
+    Ok(())
+}
+
+fn summary(collected: Collected, dry_run: bool) -> String {
+    let Collected {
+        manifests,
+        links,
+        blobs,
+        bytes,
+        doubtful,
+    } = collected;
+    let removed = if dry_run { "would remove" } else { "removed" };
+    let freed = HumanBytes(bytes);
+    let left = match doubtful {
+        0 => String::new(),
+        _ => format!("; left {doubtful} repositories alone that cannot be read wholly"),
+    };
+    format!(
+        "{removed} {manifests} manifests, {links} layer links and {blobs} blobs: {freed} ({bytes} bytes){left}"
+    )
+}
+
+/// Says on standard output what Distribution says, line by line, and shows on a terminal how far
+/// it is.
+struct Report {
+    out: Option<BufWriter<io::Stdout>>,
+    bar: ProgressBar,
+}
+
+impl Report {
+    fn new(quiet: bool) -> Self {
+        // Lines that scroll by on the same terminal show the progress themselves.
+        let is_shown = !quiet && io::stderr().is_terminal() && !io::stdout().is_terminal();
+        let target = if is_shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} repositories  {msg}") {
+            bar.set_style(style);
+        }
+        Self {
+            out: (!quiet).then(|| BufWriter::new(io::stdout())),
+            bar,
+        }
+    }
+
+    fn tell(&mut self, step: Step<'_>) {
+        self.show(step);
+        let Some(out) = &mut self.out else { return };
+        let written = match step {
+            Step::Repository(name) => writeln!(out, "{name}"),
+            // The space at its end is Distribution's.
+            Step::Manifest(name, digest) => writeln!(out, "{name}: marking manifest {digest} "),
+            Step::Blob(name, digest) => writeln!(out, "{name}: marking blob {digest}"),
+            Step::EligibleManifest(name, digest, tags) => writeln!(
+                out,
+                "manifest eligible for deletion: {{{name} {digest} [{}]}}",
+                tags.join(" ")
+            ),
+            Step::Found(found) => writeln!(
+                out,
+                "\n{} blobs marked, {} blobs and {} manifests eligible for deletion",
+                found.marked, found.blobs, found.manifests
+            ),
+            Step::EligibleBlob(digest) => writeln!(out, "blob eligible for deletion: {digest}"),
+            Step::EligibleLink(name, digest) => {
+                writeln!(out, "{name}: layer link eligible for deletion: {digest}")
+            }
+            Step::Blobs(_) => out.flush(),
+        };
+        // Whoever listened has gone; what was asked for is done all the same.
+        if written.is_err() {
+            self.out = None;
+        }
+    }
+
+    fn show(&self, step: Step<'_>) {
+        match step {
+            Step::Repository(name) => {
+                self.bar.inc(1);
+                self.bar.set_message(name.to_owned());
+            }
+            Step::Found(found) => {
+                self.bar.set_length(found.blobs as u64);
+                self.bar.set_position(0);
+                self.bar.set_message("");
+                let style = ProgressStyle::with_template("{bar:40} {pos}/{len} blobs  {eta}");
+                if let Ok(style) = style {
+                    self.bar.set_style(style);
+                }
+            }
+            Step::Blobs(done) => self.bar.set_position(done as u64),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        self.bar.finish_and_clear();
+        if let Some(mut out) = self.out.take() {
+            drop(out.flush());
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Keeping out of each other's way: whoever makes content somebody's, and whoever removes what is
+//! nobody's.
+//!
+//! Many may link content at the same time, each under a *shared* hold; a collection removes under
+//! an *exclusive* one, for moments. Both are locks of the kernel on files beside the tree, so that
+//! they hold between processes too: `larder garbage-collect` is typed while a server runs. The
+//! kernel lets go of them when a process ends, however it ends.
+//!
+//! Whoever wants either passes a turnstile first. A collection keeps it shut while it waits and
+//! works, so that a stream of pushes cannot keep it out; between two of its batches it pauses, so
+//! that it cannot keep the pushes out.
+//!
+//! Every hold opens the files afresh: these locks belong to an open file, and two holds of one
+//! process must be two. For the same reason **holds do not nest**: the inner one would wait at a
+//! turnstile that stays shut until the outer one is gone. Functions that need a hold and do not
+//! take it themselves ask for a [`Shared`] as proof.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::layout::Layout;
+use super::{Context as _, StoreError, publish};
+
+/// For how long a write waits before it fails. A collection lets everybody through many times a
+/// second; one that does not was stopped by somebody, and must not take all threads with it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// Where the locks are; nowhere for a tree that nobody can write to.
+#[derive(Debug)]
+pub(super) struct Holds(Option<Files>);
+
+#[derive(Debug)]
+struct Files {
+    hold: PathBuf,
+    turn: PathBuf,
+    collect: PathBuf,
+}
+
+/// Content may be linked and relied on: nothing is collected while this lives.
+#[derive(Debug)]
+pub(super) struct Shared {
+    _hold: Option<File>,
+}
+
+/// Nobody links anything while this lives.
+#[derive(Debug)]
+pub(super) struct Exclusive {
+    // In this order: the next may only come to the turnstile's other side when it is free there.
+    _hold: Option<File>,
+    _turn: Option<File>,
+}
+
+/// This is the only collection while this lives.
+#[derive(Debug)]
+pub(super) struct Collecting {
+    _collect: Option<File>,
+}
+
+impl Holds {
+    /// The holds of a tree that this process serves: their files are made.
+    pub(super) fn make(root: &Path) -> Result<Self, StoreError> {
+        let holds = Self::of(root);
+        if let Some(files) = &holds.0 {
+            for path in [&files.hold, &files.turn, &files.collect] {
+                open(path)?;
+            }
+        }
+        Ok(holds)
+    }
+
+    /// The holds of a tree that another process serves; `None` if that one does not know them.
+    pub(super) fn beside(root: &Path) -> Option<Self> {
+        let known = Layout::hold(root).is_file() && Layout::turn(root).is_file();
+        known.then(|| Self::of(root))
+    }
+
+    /// The holds of a tree that cannot be written to: there is nothing to keep apart.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Whether nobody can write to the tree.
+    pub(super) fn are_needless(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn of(root: &Path) -> Self {
+        Self(Some(Files {
+            hold: Layout::hold(root),
+            turn: Layout::turn(root),
+            collect: Layout::collect(root),
+        }))
+    }
+
+    /// Waits until no collection is removing anything, and keeps it from doing so.
+    pub(super) fn shared(&self) -> Result<Shared, StoreError> {
+        self.shared_within(PATIENCE)
+    }
+
+    /// The same for those who can do without.
+    pub(super) fn shared_within(&self, patience: Duration) -> Result<Shared, StoreError> {
+        let Some(files) = &self.0 else {
+            return Ok(Shared { _hold: None });
+        };
+        let turn = open(&files.turn)?;
+        lock_shared(&turn, patience).context("pass the turnstile", &files.turn)?;
+        let hold = open(&files.hold)?;
+        // Nobody is inside alone without having shut the turnstile: this does not wait.
+        lock_shared(&hold, patience).context("hold", &files.hold)?;
+        Ok(Shared { _hold: Some(hold) })
+    }
+
+    /// Waits until everybody who links something is through, and keeps others out.
+    pub(super) fn exclusive(&self) -> Result<Exclusive, StoreError> {
+        let Some(files) = &self.0 else {
+            return Ok(Exclusive {
+                _hold: None,
+                _turn: None,
+            });
+        };
+        let turn = open(&files.turn)?;
+        turn.lock().context("shut the turnstile", &files.turn)?;
+        let hold = open(&files.hold)?;
+        hold.lock().context("hold", &files.hold)?;
+        Ok(Exclusive {
+            _hold: Some(hold),
+            _turn: Some(turn),
+        })
+    }
+
+    /// Makes this the only collection, or says that another one is under way.
+    pub(super) fn collecting(&self) -> Result<Option<Collecting>, StoreError> {
+        let Some(files) = &self.0 else {
+            return Ok(Some(Collecting { _collect: None }));
+        };
+        let collect = open(&files.collect)?;
+        match collect.try_lock() {
+            Ok(()) => Ok(Some(Collecting {
+                _collect: Some(collect),
+            })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).context("lock", &files.collect),
+        }
+    }
+}
+
+/// For reading, which is enough to lock it: it may be another user's who collected by hand once.
+fn open(path: &Path) -> Result<File, StoreError> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => publish::open_staged(path),
+        opened => opened.context("open", path),
+    }
+}
+
+fn lock_shared(file: &File, patience: Duration) -> io::Result<()> {
+    let started = Instant::now();
+    let mut pause = PAUSE / 16;
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => sleep(pause),
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        pause = PAUSE.min(pause * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
+    const SHORT: Duration = Duration::from_millis(30);
+
+    fn holds() -> (tempfile::TempDir, Holds) {
+        let root = tempfile::tempdir().unwrap();
+        let holds = Holds::make(root.path()).unwrap();
+        (root, holds)
+    }
+
+    #[test]
+    fn many_may_link_while_nothing_is_removed_and_none_while_something_is() {
+        let (_root, holds) = holds();
+        let linking = [holds.shared().unwrap(), holds.shared().unwrap()];
+        thread::scope(|threads| {
+            let removing = threads.spawn(|| holds.exclusive().unwrap());
+            // It waits for the two, with the turnstile shut.
+            while holds.shared_within(Duration::ZERO).is_ok() {}
+            assert!(!removing.is_finished());
+            drop(linking);
+            let removing = removing.join().unwrap();
+            assert!(holds.shared_within(SHORT).is_err());
+            drop(removing);
+            assert!(holds.shared().is_ok());
+        });
+    }
+
+    #[test]
+    fn neither_side_starves() {
+        let (_root, holds) = holds();
+        let (linked, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    while !done.load(Ordering::SeqCst) {
+                        let _held = holds.shared().unwrap();
+                        linked.fetch_add(1, Ordering::SeqCst);
+                        thread::sleep(Duration::from_micros(200));
+                    }
+                });
+            }
+            for _ in 0..20 {
+                let before = linked.load(Ordering::SeqCst);
+                drop(holds.exclusive().unwrap());
+                while linked.load(Ordering::SeqCst) < before + 4 {
+                    thread::yield_now();
+                }
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+    }
+
+    #[test]
+    fn there_is_one_collection_at_a_time() {
+        let (root, holds) = holds();
+        let beside = Holds::beside(root.path()).unwrap();
+        let first = holds.collecting().unwrap();
+        assert!(first.is_some() && beside.collecting().unwrap().is_none());
+        drop(first);
+        assert!(beside.collecting().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_tree_that_nobody_prepared_has_no_holds() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Holds::beside(root.path()).is_none());
+    }
+}
