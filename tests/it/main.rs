@@ -14,6 +14,7 @@
 mod architecture;
 mod clients;
 mod configuration;
+mod conformance;
 mod hostile_upstream;
 mod hub_itself;
 mod laws;
