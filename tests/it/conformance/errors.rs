@@ -1,10 +1,13 @@
-//! What is not there, what is malformed, and what is too much.
+//! What is not there, what is malformed, what is too much, and what is warned about.
 
+use serde_json::json;
+
+use super::journey::put;
 use super::push::{self, Api};
 use super::wire::{ask, assert_refused, delete, get, head};
 use super::{Algorithm, OCI_INDEX, OCI_MANIFEST, data};
+use crate::support::hub::Hub;
 use crate::support::programs::{Larder, Options};
-use serde_json::json;
 
 const NAME: &str = "conformance/errors";
 
@@ -197,6 +200,27 @@ async fn deleting_is_unsupported_where_it_is_off() {
         let path = format!("/v2/{NAME}/{what}");
         assert_refused(&delete(&larder, &path).await, 405, "UNSUPPORTED");
         assert_eq!(head(&larder, &path).await.status, 200, "{path}");
+    }
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_first_push_hides_is_said_in_a_warning() {
+    let hub = Hub::start().await;
+    let larder = Options::mirror_of(&hub).start().await;
+    let set = data::image(Algorithm::Sha256);
+    for (digest, bytes) in &set.blobs {
+        push::blob(&larder, "labs/nginx", digest, bytes, Api::PostPut).await;
+    }
+    // The warning's form is looked at whenever larder is asked anything.
+    for (tag, warned) in [("1", true), ("2", false)] {
+        let stored = put(&larder, "labs/nginx", tag, &set.manifests[0]).await;
+        let warning = stored.header("warning");
+        assert_eq!(
+            warning.contains("docker.io/labs/nginx"),
+            warned,
+            "{warning}"
+        );
     }
     larder.finish().await;
 }
