@@ -26,8 +26,11 @@
 
 pub mod cli;
 pub mod config;
+pub mod events;
+pub mod health;
 pub mod http;
 pub mod oci;
+pub mod outbound;
 pub mod registry;
 pub mod store;
 pub mod upstream;

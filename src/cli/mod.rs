@@ -2,7 +2,9 @@
 
 mod allocator;
 mod config;
+mod log;
 mod serve;
+mod services;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,23 +1,20 @@
 //! `larder serve`: the configuration taken apart, the parts put together, and signals.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{self, Config, Level, LogFormat};
+use crate::config::{self, Config, Level};
 use crate::http::{Handler, Listen, Server, Stop};
 use crate::registry::{Purging, Registry, Settings};
 use crate::store::Store;
 use crate::upstream::{Credentials, Upstream};
 
-use super::ConfigFile;
+use super::services::{self, Services};
+use super::{ConfigFile, log};
 
 /// How long a read or write that is under way at the very end may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -25,7 +22,8 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
     super::allocator::settle();
     let config = file.load()?;
-    start_log(&config.log);
+    // `log.fields` is not in the configuration yet.
+    log::start(&config.log, &[]);
     for warning in &config.warnings {
         match warning.level {
             Level::Error | Level::Warn => tracing::warn!("{warning}"),
@@ -58,6 +56,14 @@ async fn serve(config: Config) -> Result<(), String> {
     let listen = Listen::Tcp(config.http.addr.clone());
     let server = Server::bind(&listen, None).await;
     let server = server.map_err(|error| error.to_string())?;
+    let stop = Stop {
+        token: CancellationToken::new(),
+        patience: config.http.drain_timeout,
+    };
+    // What these need is not in the configuration yet.
+    let settings = services::Settings::default();
+    let (token, port) = (stop.token.clone(), server.port().unwrap_or_default());
+    let services = Services::start(settings, &registry, port, token).await?;
     greet(&config, &server)?;
     if let Ok(Some(name)) = registry.names().local_in_library() {
         tracing::warn!(
@@ -65,17 +71,14 @@ async fn serve(config: Config) -> Result<(), String> {
         );
     }
     registry.keep_swept();
-    let stop = Stop {
-        token: CancellationToken::new(),
-        patience: config.http.drain_timeout,
-    };
     let signals = watch_signals(stop.token.clone())?;
-    let finished = server.run(handler, stop).await;
+    let finished = server.run(handler.among(services.around()), stop).await;
     if !finished {
         tracing::warn!("some answers were not finished in time");
     }
     // Fills go on until here: the answers that were just finished may have been waiting for them.
     registry.stop().await;
+    services.stop().await;
     signals.abort();
     tracing::info!("stopped");
     Ok(())
@@ -175,27 +178,4 @@ fn watch_signals(stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>,
         reason = "this task ends with the process, not with the registry's work"
     )]
     Ok(tokio::spawn(watching))
-}
-
-/// Our own lines at the configured level; those of the libraries only from warnings up.
-fn start_log(log: &config::Log) {
-    let level = match log.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-    };
-    let targets = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("larder", level);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    let registry = tracing_subscriber::registry().with(targets);
-    // A second initialisation cannot be: this is the only one.
-    let _ = match log.format {
-        LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json()).try_init(),
-    };
 }

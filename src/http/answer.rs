@@ -11,6 +11,7 @@ use crate::oci::Digest;
 use crate::registry::{Listed, Outcome};
 
 use super::body::Body;
+use super::events::News;
 
 pub(super) const API_VERSION: HeaderName =
     HeaderName::from_static("docker-distribution-api-version");
@@ -28,6 +29,7 @@ type Query = url::form_urlencoded::Serializer<'static, String>;
 pub(super) struct Answer {
     response: Response<Body>,
     outcome: Option<Outcome>,
+    news: Option<News>,
 }
 
 impl Answer {
@@ -41,8 +43,11 @@ impl Answer {
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
-        let outcome = None;
-        Self { response, outcome }
+        Self {
+            response,
+            outcome: None,
+            news: None,
+        }
     }
 
     /// An answer whose body is at hand.
@@ -162,6 +167,16 @@ impl Answer {
             LINK,
             &format!("<{path}?{}>; rel=\"next\"", serializer.finish()),
         )
+    }
+
+    /// What there is to tell of the request.
+    pub(super) fn news(mut self, news: News) -> Self {
+        self.news = Some(news);
+        self
+    }
+
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {

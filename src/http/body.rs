@@ -13,6 +13,10 @@ use hyper::body::Incoming;
 
 use crate::registry::{BlobReader, Error, Outcome};
 
+use super::accesslog::Entry;
+use super::around::Client;
+use super::events::Announcement;
+
 /// How long a client may send nothing in the middle of a body.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -28,7 +32,7 @@ pub(super) struct Body {
     record: Option<Record>,
 }
 
-/// What the log says of a request, when the last of its answer has gone or the client has.
+/// What is said of a request: in the log, in the access log, and to those who are told of events, when the last of its answer has gone or the client has.
 pub(super) struct Record {
     pub(super) method: Method,
     pub(super) path: String,
@@ -36,6 +40,10 @@ pub(super) struct Record {
     /// How the answer was made, for pulls.
     pub(super) cache: Option<Outcome>,
     pub(super) started: Instant,
+    pub(super) client: Client,
+    /// The begun line of the access log.
+    pub(super) access: Option<Entry>,
+    pub(super) announcement: Option<Announcement>,
 }
 
 enum Kind {
@@ -94,9 +102,17 @@ impl Drop for Body {
             cache = record.cache.map_or("-", Outcome::as_str),
             bytes = self.sent,
             took = ?record.started.elapsed(),
+            client = %record.client.address,
+            agent = record.client.agent,
             "{}",
             if cut { "answer cut short" } else { "answered" }
         );
+        if let Some(entry) = record.access {
+            entry.finish(record.status, self.sent);
+        }
+        if let Some(announcement) = record.announcement.filter(|_| !cut) {
+            announcement.publish();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a request to its answer.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use http::header::{EXPECT, HeaderName, HeaderValue};
@@ -13,6 +13,7 @@ use crate::oci::route::{self, Route};
 use crate::registry::{Error, Outcome, Registry, Want};
 
 use super::answer::{API_VERSION, Answer};
+use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::error::Refusal;
 use super::server::Peer;
@@ -20,10 +21,14 @@ use super::server::Peer;
 /// What the person at the client should know of a stale answer.
 const STALE: &str = "the upstream could not be asked: this is the copy from the cache";
 
+/// How much of a path is in a request's line in the log, in bytes.
+const PATH: usize = 2048;
+
 /// Answers requests. Cheap to clone; every connection has one.
 #[derive(Clone)]
 pub struct Handler {
     pub(super) registry: Registry,
+    pub(super) around: Surroundings,
     shared: Arc<Shared>,
 }
 
@@ -65,6 +70,7 @@ impl Handler {
         let base = base.map(|base| base.as_str().trim_end_matches('/').to_owned());
         Ok(Self {
             registry,
+            around: Surroundings::default(),
             shared: Arc::new(Shared {
                 headers,
                 base: base.unwrap_or_default(),
@@ -72,22 +78,39 @@ impl Handler {
         })
     }
 
+    /// The same handler among those who are told of what it does.
+    #[must_use]
+    pub fn among(mut self, around: Surroundings) -> Self {
+        self.around = around;
+        self
+    }
+
     /// Answers one request. Never fails: what goes wrong is an answer too.
-    pub(super) async fn handle(self, request: Request<Incoming>, _peer: Peer) -> Response<Body> {
+    pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
+        let client = Client::of(&parts, peer.address);
+        // Access control will know.
+        let user: Option<&str> = None;
+        let access = &self.around.access_log;
+        let access = access.entry(&parts, client.address, user, SystemTime::now());
         let answering = std::panic::AssertUnwindSafe(self.answer(&parts, &mut incoming));
         // One request's bug is that request's failure.
-        let (answer, is_api) = answering.catch_unwind().await.unwrap_or_else(|_| {
+        let (mut answer, is_api) = answering.catch_unwind().await.unwrap_or_else(|_| {
             let refusal = Refusal::Registry(Error::Vanished);
             (refusal.into_answer(&parts.method, parts.uri.path()), true)
         });
+        let (news, status) = (answer.take_news(), answer.status());
+        let announcement = self.announcement(news, status, &parts, &client, user).await;
         let record = Record {
             method: parts.method.clone(),
-            path: parts.uri.path().to_owned(),
-            status: answer.status().as_u16(),
+            path: shortened(parts.uri.path(), PATH).to_owned(),
+            status: status.as_u16(),
             cache: answer.outcome(),
             started,
+            client,
+            access,
+            announcement,
         };
         let mut response = answer.into_response();
         if is_api {
@@ -106,6 +129,9 @@ impl Handler {
     }
 
     async fn answer(&self, parts: &Parts, body: &mut Incoming) -> (Answer, bool) {
+        if let Some(closed) = self.around.closed() {
+            return (closed, false);
+        }
         let path = parts.uri.path();
         let asked = Asked { parts, path };
         let route = match route::parse(path, parts.uri.query()) {

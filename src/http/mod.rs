@@ -3,10 +3,14 @@
 //! Statuses, headers and bodies exist only here. Handlers return domain errors; one function
 //! turns each into an answer, and one place writes the request's line in the log.
 
+mod accesslog;
 mod answer;
+mod around;
 mod body;
 mod conditions;
+mod debug;
 mod error;
+mod events;
 mod handler;
 mod pulls;
 mod pushes;
@@ -14,6 +18,9 @@ mod server;
 mod stall;
 mod tls;
 
+pub use accesslog::AccessLog;
+pub use around::Surroundings;
+pub use debug::{Debug, DebugServer};
 pub use handler::{Handler, HandlerError};
 pub use server::{Listen, Server, ServerError, Stop};
 pub use tls::{ClientAuth, TlsError, TlsSettings};

@@ -13,11 +13,12 @@ use super::answer::{Answer, FILTERS_APPLIED, etag};
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
+use super::events::News;
 use super::handler::{Asked, Handler};
 
 impl Handler {
     pub(super) async fn catalog(&self, asked: &Asked<'_>, page: &Page) -> Result<Answer, Refusal> {
-        let listed = self.registry.catalog(page).await?;
+        let listed = self.registry.catalog(page, |_| true).await?;
         let json = serde_json::json!({});
         let answer = Answer::page(asked.path, json, "repositories", &listed);
         Ok(answer.cache(Outcome::Hit))
@@ -111,7 +112,8 @@ impl Handler {
         let answer = answer
             .digest(&manifest.digest)
             .etag(&manifest.digest)
-            .cache(outcome);
+            .cache(outcome)
+            .news(News::pulled_manifest(&resolved.place, &manifest, reference));
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 
@@ -151,6 +153,7 @@ impl Handler {
         let resolved = self.registry.names().for_pull(target)?;
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, etag) = (&asked.parts.headers, etag(digest));
+        let news = News::pulled_blob(&resolved.place, digest, blob.size);
         if conditions::is_other(headers, &etag) {
             return Err(Refusal::Precondition);
         }
@@ -164,7 +167,8 @@ impl Handler {
             .digest(digest)
             .etag(digest)
             .immutable()
-            .cache(outcome);
+            .cache(outcome)
+            .news(news);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }

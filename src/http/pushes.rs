@@ -14,6 +14,7 @@ use crate::store::{Repository, UploadId};
 use super::answer::{Answer, SUBJECT, TAG, UPLOAD_UUID};
 use super::body;
 use super::error::Refusal;
+use super::events::News;
 use super::handler::{Asked, Handler};
 
 impl Handler {
@@ -36,6 +37,7 @@ impl Handler {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         let media_type: Option<MediaType> = media_type.and_then(|text| text.parse().ok());
+        let sent = bytes.clone();
         let pushed = self
             .registry
             .put_manifest(&repository, reference, tags, media_type.as_ref(), bytes)
@@ -53,6 +55,13 @@ impl Handler {
                 repository.name()
             ));
         }
+        let answer = answer.news(News::PushedManifest {
+            repository: repository.name().clone(),
+            digest: pushed.digest,
+            declared: media_type,
+            bytes: sent,
+            reference: reference.clone(),
+        });
         Ok(match pushed.subject {
             Some(subject) => answer.text(SUBJECT, subject.as_str()),
             None => answer,
@@ -65,10 +74,12 @@ impl Handler {
         reference: &Reference,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
-        self.registry
+        let tags = self
+            .registry
             .delete_manifest(&repository, reference)
             .await?;
-        Ok(Answer::empty(StatusCode::ACCEPTED))
+        let news = News::deleted_manifest(&repository, reference, tags);
+        Ok(Answer::empty(StatusCode::ACCEPTED).news(news))
     }
 
     pub(super) async fn delete_blob(
@@ -78,7 +89,8 @@ impl Handler {
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
         self.registry.delete_blob(&repository, digest).await?;
-        Ok(Answer::empty(StatusCode::ACCEPTED))
+        let news = News::deleted_blob(&repository, digest);
+        Ok(Answer::empty(StatusCode::ACCEPTED).news(news))
     }
 
     /// `POST …/uploads/`: a mount, a whole blob in one request, or the start of a session.
@@ -90,9 +102,9 @@ impl Handler {
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
         if let Some(digest) = &new.mount
-            && self.mount(&repository, digest, &new.from).await?
+            && let Some(news) = self.mount(&repository, digest, &new.from).await?
         {
-            return Ok(self.stored(&repository, digest));
+            return Ok(self.stored(&repository, digest).news(news));
         }
         let digest = new.digest.as_deref().map(parse_digest).transpose()?;
         let named = digest.as_ref().map(Digest::algorithm);
@@ -117,17 +129,19 @@ impl Handler {
         Ok(self.stored(&repository, &digest))
     }
 
-    /// Whether a blob could be taken over from another repository.
+    /// Takes a blob over from another repository, and says what there is to tell of it; `None` where
+    /// it must be sent.
     async fn mount(
         &self,
         repository: &Repository,
         digest: &Digest,
         from: &MountFrom,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Option<News>, Refusal> {
         let name = match from {
-            MountFrom::Nowhere => return Ok(false),
+            MountFrom::Nowhere => return Ok(None),
             MountFrom::Anywhere => {
-                return Ok(self.registry.mount(repository, None, digest).await?);
+                let mounted = self.registry.mount(repository, None, digest).await?;
+                return Ok(mounted.then(|| News::pushed_blob(repository, digest)));
             }
             MountFrom::Repository(name) => name.clone(),
         };
@@ -139,10 +153,11 @@ impl Handler {
         };
         // A source that cannot be resolved is one that has nothing to mount.
         let Ok(from) = self.registry.names().for_pull(&from) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let place = Some(&from.place);
-        Ok(self.registry.mount(repository, place, digest).await?)
+        let place = &from.place;
+        let mounted = self.registry.mount(repository, Some(place), digest).await?;
+        Ok(mounted.then(|| News::mounted_blob(repository, digest, place)))
     }
 
     /// Everything that is done with a session that exists.
@@ -218,6 +233,7 @@ impl Handler {
         Answer::empty(StatusCode::CREATED)
             .location(&self.url(&path))
             .digest(digest)
+            .news(News::pushed_blob(repository, digest))
     }
 
     /// The answer to everything that leaves a session open.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,8 +84,8 @@ enum Accepted {
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
-    /// Where from; nobody knows of a Unix socket.
-    pub(super) address: Option<SocketAddr>,
+    /// Where from. Who comes by a Unix socket is on this machine, at no port.
+    pub(super) address: SocketAddr,
     /// Whether the connection is encrypted.
     pub(super) is_tls: bool,
 }
@@ -181,7 +181,8 @@ impl Listener {
     }
 }
 
-async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+/// Listens on an address as the configuration has it: `:5000` is every address of the machine.
+pub(super) async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
     match address.strip_prefix(':') {
         // One socket for both families; where there is no IPv6, IPv4 alone.
         Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
@@ -207,36 +208,37 @@ async fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
 
 /// One connection, from its first byte to its end.
 async fn converse(accepted: Accepted, tls: Option<Tls>, handler: Handler, watcher: Watcher) {
-    let (address, result) = match accepted {
+    let (peer, result) = match accepted {
         Accepted::Tcp(stream, address) => {
             // Heads and small bodies are written in one go; waiting to fill a packet only delays
             // them.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY not set");
             }
+            let is_tls = tls.is_some();
+            let peer = Peer { address, is_tls };
             let result = match tls {
-                Some(tls) => encrypted(stream, address, &tls, handler, watcher).await,
-                None => {
-                    let peer = Peer::new(Some(address), false);
-                    serve(Stalling::new(stream), peer, handler, watcher).await
-                }
+                Some(tls) => encrypted(stream, peer, &tls, handler, watcher).await,
+                None => serve(Stalling::new(stream), peer, handler, watcher).await,
             };
-            (Some(address), result)
+            (peer, result)
         }
         Accepted::Unix(stream) => {
-            let peer = Peer::new(None, false);
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let is_tls = false;
+            let peer = Peer { address, is_tls };
             let result = serve(Stalling::new(stream), peer, handler, watcher).await;
-            (None, result)
+            (peer, result)
         }
     };
     if let Err(error) = result {
-        tracing::debug!(peer = ?address, error, "connection ended early");
+        tracing::debug!(peer = %peer.address, error, "connection ended early");
     }
 }
 
 async fn encrypted(
     stream: TcpStream,
-    address: SocketAddr,
+    peer: Peer,
     tls: &Tls,
     handler: Handler,
     watcher: Watcher,
@@ -255,7 +257,6 @@ async fn encrypted(
         Ok(shaken) => shaken.map_err(|error| error.to_string())?,
         Err(_) => return Err("the TLS handshake took too long".to_owned()),
     };
-    let peer = Peer::new(Some(address), true);
     serve(stream, peer, handler, watcher).await
 }
 
@@ -280,10 +281,4 @@ async fn serve(
         .serve_connection(TokioIo::new(stream), service);
     let served = watcher.watch(connection).await;
     served.map_err(|error| error.to_string())
-}
-
-impl Peer {
-    fn new(address: Option<SocketAddr>, is_tls: bool) -> Self {
-        Self { address, is_tls }
-    }
 }

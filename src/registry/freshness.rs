@@ -63,7 +63,7 @@ impl Registry {
         let Ok(upstream) = mirror.upstream(what).cloned() else {
             return served(cached, Outcome::Hit);
         };
-        if cached.state.is_fresh(self.inner.settings.fresh_for, now) {
+        if cached.state.is_fresh(self.policy().settings.fresh_for, now) {
             return served(cached, Outcome::Hit);
         }
         let key = (mirror.repository.name().clone(), tag.clone());

@@ -35,9 +35,14 @@ impl Listed {
 }
 
 impl Registry {
-    /// The repositories that are here, local ones and mirrors, by their full names.
-    pub async fn catalog(&self, page: &Page) -> Result<Listed, Error> {
-        let most = self.inner.settings.catalog_limit;
+    /// The repositories that are here, local ones and mirrors, by their full names; of those the
+    /// ones that are `visible`.
+    pub async fn catalog(
+        &self,
+        page: &Page,
+        visible: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<Listed, Error> {
+        let most = self.policy().settings.catalog_limit;
         let limit = match page.n {
             None => CATALOG_PAGE.min(most),
             Some(n) => usize::try_from(n)
@@ -45,9 +50,17 @@ impl Registry {
                 .filter(|n| *n <= most)
                 .ok_or(Error::PageTooLarge(most))?,
         };
-        let (store, last) = (self.inner.store.clone(), page.last.clone());
-        let names = blocking(move || store.repositories(last.as_deref(), limit)).await?;
-        let entries = names.iter().map(ToString::to_string).collect();
+        let (mut entries, mut last) = (Vec::new(), page.last.clone());
+        while entries.len() < limit {
+            let (store, after) = (self.inner.store.clone(), last.clone());
+            let names = blocking(move || store.repositories(after.as_deref(), limit)).await?;
+            let seen = names.iter().filter(|name| visible(name));
+            entries.extend(seen.map(ToString::to_string).take(limit - entries.len()));
+            last = names.last().map(ToString::to_string);
+            if names.len() < limit {
+                break;
+            }
+        }
         Ok(Listed::of(entries, Some(limit)))
     }
 
@@ -55,7 +68,7 @@ impl Registry {
     pub async fn tags(&self, place: &Place, page: &Page) -> Result<(Listed, Outcome), Error> {
         let limit = page.n.map(|n| {
             let n = usize::try_from(n).unwrap_or(usize::MAX);
-            n.min(self.inner.settings.tags_limit)
+            n.min(self.policy().settings.tags_limit)
         });
         if limit == Some(0) {
             return Ok((Listed::of(Vec::new(), limit), Outcome::Hit));
@@ -79,7 +92,8 @@ impl Registry {
         let repository = mirror.repository.clone();
         let kept = blocking(move || repository.tags()).await?;
         let name = mirror.repository.name();
-        let listed = self.inner.memory.tag_list(name);
+        let fresh_for = self.policy().settings.fresh_for;
+        let listed = self.inner.memory.tag_list(name, fresh_for);
         let known = kept.is_some() || listed.is_some();
         let kept = kept.unwrap_or_default();
         let merged = |listed: Vec<Tag>| {

@@ -1,7 +1,7 @@
 //! What is remembered for a short time, in memory only: losing it costs a question, no content.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
@@ -33,12 +33,11 @@ pub(super) struct Memory {
     failed: Cache<TagKey, ()>,
     told: Cache<BlobKey, BTreeMap<Tag, SystemTime>>,
     promised: Cache<BlobKey, ()>,
-    tag_lists: Cache<RepositoryName, Vec<Tag>>,
-    tag_lists_fresh: Cache<RepositoryName, ()>,
+    tag_lists: Cache<RepositoryName, (Vec<Tag>, Instant)>,
 }
 
-impl Memory {
-    pub(super) fn new(fresh_for: Duration) -> Self {
+impl Default for Memory {
+    fn default() -> Self {
         // Names in here are a client's to choose: every table is bounded.
         fn bounded<K, V>(entries: u64, life: Duration) -> Cache<K, V>
         where
@@ -56,10 +55,11 @@ impl Memory {
             told: bounded(10_000, TOLD_LIFE),
             promised: bounded(100_000, PROMISE_LIFE),
             tag_lists: bounded(200, Duration::from_hours(24)),
-            tag_lists_fresh: bounded(200, fresh_for),
         }
     }
+}
 
+impl Memory {
     /// The upstream's recent "no" to a question.
     pub(super) fn no(&self, name: &RepositoryName, what: &Missing) -> Option<UpstreamError> {
         self.no.get(&(name.clone(), what.clone()))
@@ -104,13 +104,16 @@ impl Memory {
     }
 
     /// The upstream's tags as last listed, and whether that is fresh.
-    pub(super) fn tag_list(&self, name: &RepositoryName) -> Option<(Vec<Tag>, bool)> {
-        let tags = self.tag_lists.get(name)?;
-        Some((tags, self.tag_lists_fresh.contains_key(name)))
+    pub(super) fn tag_list(
+        &self,
+        name: &RepositoryName,
+        fresh_for: Duration,
+    ) -> Option<(Vec<Tag>, bool)> {
+        let (tags, listed) = self.tag_lists.get(name)?;
+        Some((tags, listed.elapsed() < fresh_for))
     }
 
     pub(super) fn remember_tag_list(&self, name: &RepositoryName, tags: Vec<Tag>) {
-        self.tag_lists.insert(name.clone(), tags);
-        self.tag_lists_fresh.insert(name.clone(), ());
+        self.tag_lists.insert(name.clone(), (tags, Instant::now()));
     }
 }

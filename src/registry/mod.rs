@@ -24,7 +24,7 @@ mod referrers;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -69,9 +69,9 @@ pub struct Registry {
 }
 
 struct Inner {
-    settings: Settings,
+    /// What the configuration says, as a whole: a reload replaces it in one step.
+    policy: RwLock<Arc<Policy>>,
     store: Store,
-    names: Names,
     tasks: Tasks,
     fills: fill::Fills,
     manifests: flight::Flights<memory::ManifestKey, manifests::FetchResult>,
@@ -84,6 +84,11 @@ struct Inner {
     uploads: push::Sessions,
 }
 
+struct Policy {
+    settings: Settings,
+    names: Arc<Names>,
+}
+
 impl Registry {
     /// Puts the parts together. Touches neither the disk nor the network.
     pub fn new(
@@ -93,13 +98,12 @@ impl Registry {
         default_upstream: Option<String>,
     ) -> Self {
         let tasks = Tasks::default();
-        let names = Names::new(store.clone(), upstreams, default_upstream, settings.offline);
+        let policy = Policy::new(settings, &store, upstreams, default_upstream);
         Self {
             inner: Arc::new(Inner {
-                memory: memory::Memory::new(settings.fresh_for),
-                settings,
+                memory: memory::Memory::default(),
+                policy: RwLock::new(Arc::new(policy)),
                 store,
-                names,
                 fills: fill::Fills::default(),
                 manifests: flight::Flights::new(tasks.clone()),
                 tags: flight::Flights::new(tasks.clone()),
@@ -113,9 +117,30 @@ impl Registry {
         }
     }
 
+    /// Goes on with other settings and upstreams. What is under way ends as it began.
+    pub fn reload(
+        &self,
+        settings: Settings,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        default_upstream: Option<String>,
+    ) {
+        let policy = Policy::new(settings, &self.inner.store, upstreams, default_upstream);
+        let mut current = self
+            .inner
+            .policy
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(policy);
+    }
+
     /// Which repository is meant by a request.
-    pub fn names(&self) -> &Names {
-        &self.inner.names
+    pub fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.policy().names)
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        let policy = self.inner.policy.read();
+        Arc::clone(&policy.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Stops what runs in the background: fills keep what they have, so that they can resume.
@@ -130,6 +155,22 @@ impl Registry {
     /// How many tasks run in the background: fills, revalidations, sweeps.
     pub fn running_tasks(&self) -> usize {
         self.inner.tasks.tracker.len()
+    }
+}
+
+impl Policy {
+    fn new(
+        settings: Settings,
+        store: &Store,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        default_upstream: Option<String>,
+    ) -> Self {
+        let offline = settings.offline;
+        let names = Names::new(store.clone(), upstreams, default_upstream, offline);
+        Self {
+            settings,
+            names: Arc::new(names),
+        }
     }
 }
 

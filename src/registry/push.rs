@@ -86,7 +86,7 @@ pub struct Pushed {
 impl Registry {
     /// Whether clients may push: not while the registry is read-only.
     fn may_write(&self) -> Result<(), Error> {
-        if self.inner.settings.readonly {
+        if self.policy().settings.readonly {
             return Err(Error::Unsupported(
                 "this registry is read-only: storage.maintenance.readonly is on",
             ));
@@ -280,22 +280,19 @@ impl Registry {
         })
     }
 
-    /// Removes a tag, or a manifest with all tags that name it.
+    /// Removes a tag, or a manifest with all tags that name it: those are returned.
     pub async fn delete_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Tag>, Error> {
         self.may_delete()?;
         let (target, wanted) = (repository.clone(), reference.clone());
         let deleted = blocking(move || match &wanted {
-            Reference::Tag(tag) => target.delete_tag(tag),
+            Reference::Tag(tag) => Ok(target.delete_tag(tag)?.then(Vec::new)),
             Reference::Digest(digest) => target.delete_manifest(digest),
         });
-        if deleted.await? {
-            return Ok(());
-        }
-        Err(Error::Unknown {
+        deleted.await?.ok_or_else(|| Error::Unknown {
             name: repository.name().clone(),
             what: Missing::Manifest(reference.clone()),
         })
@@ -316,7 +313,7 @@ impl Registry {
 
     fn may_delete(&self) -> Result<(), Error> {
         self.may_write()?;
-        if self.inner.settings.delete {
+        if self.policy().settings.delete {
             return Ok(());
         }
         Err(Error::Unsupported(

@@ -128,7 +128,7 @@ impl Registry {
         let kept = blocking(move || repository.listed_referrers(&wanted)).await?;
         let kept = kept.and_then(|(bytes, listed)| {
             let referrers = Referrer::read_index(&bytes).ok()?;
-            let fresh_for = self.inner.settings.fresh_for;
+            let fresh_for = self.policy().settings.fresh_for;
             let is_fresh = now.duration_since(listed).is_ok_and(|age| age < fresh_for);
             Some((Arc::new(referrers), is_fresh))
         });

@@ -27,25 +27,20 @@ impl Registry {
     /// Starts sweeping: now, and then again and again.
     pub fn keep_swept(&self) {
         let registry = self.clone();
-        let interval = self
-            .inner
-            .settings
-            .purging
-            .map_or(INTERVAL, |purging| purging.interval);
-        // A sweep walks the tree; an interval of nothing would do nothing else.
-        let interval = interval.max(Duration::from_secs(1));
         self.inner.tasks.spawn(async move {
-            let mut ticks = tokio::time::interval(interval);
             loop {
-                ticks.tick().await;
                 registry.sweep(SystemTime::now()).await;
+                let purging = registry.policy().settings.purging;
+                let interval = purging.map_or(INTERVAL, |purging| purging.interval);
+                // A sweep walks the tree; an interval of nothing would do nothing else.
+                tokio::time::sleep(interval.max(Duration::from_secs(1))).await;
             }
         });
     }
 
     async fn sweep(&self, now: SystemTime) {
         self.inner.uploads.forget_idle();
-        let purging = self.inner.settings.purging;
+        let purging = self.policy().settings.purging;
         let dry_run = purging.is_some_and(|purging| purging.dry_run);
         let limits = Limits {
             uploads: purging.filter(|_| !dry_run).map(|purging| purging.age),

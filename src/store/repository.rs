@@ -192,17 +192,21 @@ impl Repository {
         publish::remove_tree(&self.store.layout().tag(&self.name, tag))
     }
 
-    /// Removes a manifest and every tag that names it. Says whether there was one.
-    pub fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
+    /// Removes a manifest and every tag that names it. Says which tags those were; `None` where
+    /// there was no such manifest.
+    pub fn delete_manifest(&self, digest: &Digest) -> Result<Option<Vec<Tag>>, StoreError> {
+        let mut removed = Vec::new();
         for tag in self.tags()?.unwrap_or_default() {
             // Read again just before: a tag that has moved on meanwhile stays.
             if self.tag(&tag)?.as_ref() == Some(digest) {
                 publish::remove_tree(&self.store.layout().tag(&self.name, &tag))?;
+                removed.push(tag);
             }
         }
         let layout = self.store.layout();
         publish::remove_file(&layout.revision_media_type(&self.name, digest))?;
-        publish::remove_file(&layout.revision_link(&self.name, digest))
+        let was_there = publish::remove_file(&layout.revision_link(&self.name, digest))?;
+        Ok(was_there.then_some(removed))
     }
 
     /// Removes a blob from this repository; others that link it keep it. Says whether it had it.

@@ -5,7 +5,7 @@
 //! that upstream alone. There is no switch that turns verification off.
 
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -17,19 +17,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-/// Whom this machine trusts; what Mozilla trusts, on a machine without an opinion (a container
-/// from `scratch`).
-static SYSTEM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    if roots.is_empty() {
-        tracing::debug!("no root certificates on this machine: Mozilla's are used");
-        let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
-        roots.add_parsable_certificates(mozilla.iter().cloned());
-    }
-    Arc::new(roots)
-});
+use crate::outbound::system_roots;
 
 /// Reads a PEM file of certificates.
 pub(super) fn read_ca(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -57,10 +45,10 @@ pub(super) fn client_config(
         .with_safe_default_protocol_versions()?;
     if own.is_empty() {
         return Ok(builder
-            .with_root_certificates(Arc::clone(&SYSTEM))
+            .with_root_certificates(system_roots())
             .with_no_client_auth());
     }
-    let verifier = Verifier::new(&SYSTEM, own, provider)?;
+    let verifier = Verifier::new(&system_roots(), own, provider)?;
     let builder = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));

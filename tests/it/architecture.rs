@@ -6,22 +6,33 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("oci", &[]),
+    ("outbound", &[]),
     ("store", &["oci"]),
-    ("upstream", &["oci"]),
+    ("upstream", &["oci", "outbound"]),
     ("registry", &["oci", "store", "upstream"]),
-    ("http", &["oci", "registry", "store", "upstream"]),
+    ("events", &["oci", "outbound"]),
+    ("health", &["outbound"]),
+    (
+        "http",
+        &["oci", "registry", "store", "upstream", "events", "health"],
+    ),
     ("config", &[]),
-    ("cli", &["config", "http", "registry", "store", "upstream"]),
+    (
+        "cli",
+        &[
+            "config", "http", "registry", "store", "upstream", "events", "health",
+        ],
+    ),
 ];
 
 /// Crates that only some modules may name, with the reason.
 const CRATES: [(&str, &[&str], &str); 6] = [
     (
         "reqwest",
-        &["upstream"],
-        "the client's types stay with the client",
+        &["upstream", "outbound", "events", "health"],
+        "the client's types stay with the clients",
     ),
     (
         "hyper",
@@ -35,7 +46,7 @@ const CRATES: [(&str, &[&str], &str); 6] = [
     ),
     (
         "tokio",
-        &["upstream", "registry", "http", "cli"],
+        &["upstream", "registry", "events", "health", "http", "cli"],
         "the pure and the synchronous stay so",
     ),
     ("saphyr", &["config"], "YAML is the configuration's"),

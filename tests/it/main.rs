@@ -19,6 +19,7 @@ mod hostile_upstream;
 mod hub_itself;
 mod laws;
 mod mirror_blobs;
+mod mirror_referrers;
 mod mirror_tags;
 mod names;
 mod programs_themselves;

@@ -57,6 +57,12 @@ impl Builder {
         self
     }
 
+    /// Has the referrers API, and gives `page` of them at a time.
+    pub(crate) fn referrers(mut self, page: usize) -> Self {
+        self.0.referrers = Some(page);
+        self
+    }
+
     /// Lets all bodies of registry and CDN together have so many bytes per second.
     pub(crate) fn link(mut self, bytes_per_second: u64) -> Self {
         self.0.link = Some(Pacer::new(bytes_per_second));

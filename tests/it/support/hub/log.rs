@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Blob,
     /// `tags/list`
     Tags,
+    /// `referrers/<digest>`
+    Referrers,
     /// A token.
     Token,
     /// Anything else.
@@ -50,6 +52,7 @@ pub(super) enum Target {
     Manifest { name: String, reference: String },
     Blob { name: String, digest: String },
     Tags { name: String },
+    Referrers { name: String, digest: String },
     Token,
     Signed { digest: String },
     Other,

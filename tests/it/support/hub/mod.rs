@@ -47,6 +47,8 @@ enum Auth {
 struct Config {
     auth: Auth,
     cdn: bool,
+    /// Lists referrers, a page of so many at a time; without it there is no such endpoint.
+    referrers: Option<usize>,
     /// The `Authorization` header that opens private repositories at the token service.
     credentials: Option<String>,
     link: Option<answer::Pacer>,

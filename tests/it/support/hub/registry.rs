@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::answer::Reply;
-use super::content::Content;
+use super::content::{Content, Manifest};
 use super::log::{Listener, Request, Target, decoded};
 use super::{State, lock, token};
 
@@ -39,6 +39,12 @@ fn registry_target(path: &str) -> Target {
         return Target::Manifest {
             name: name.to_owned(),
             reference: reference.to_owned(),
+        };
+    }
+    if let Some((name, digest)) = rest.rsplit_once("/referrers/") {
+        return Target::Referrers {
+            name: name.to_owned(),
+            digest: digest.to_owned(),
         };
     }
     if let Some((name, digest)) = rest.rsplit_once("/blobs/") {
@@ -83,6 +89,10 @@ fn registry(state: &State, request: &Request, range: Option<&str>) -> Reply {
             Some(bytes) => {
                 ranged(bytes, digest, request, range).with("docker-content-digest", digest)
             }
+        },
+        Target::Referrers { name, digest } => match state.config.referrers {
+            Some(page) => referrers(content, name, digest, page, request),
+            None => Reply::error(404, "UNSUPPORTED", "no such endpoint"),
         },
         Target::Token | Target::Signed { .. } | Target::Other => {
             Reply::error(404, "UNSUPPORTED", "no such endpoint")
@@ -130,6 +140,53 @@ fn tags(content: &Content, name: &str, request: &Request) -> Reply {
     match page.last() {
         Some(last) if page.len() < after.len() => {
             let next = format!("</v2/{name}/tags/list?last={last}&n={}>", page.len());
+            reply.with("link", next + "; rel=\"next\"")
+        }
+        _ => reply,
+    }
+}
+
+/// One page of what is attached to a manifest, in the order of digests.
+fn referrers(
+    content: &Content,
+    name: &str,
+    subject: &str,
+    page: usize,
+    request: &Request,
+) -> Reply {
+    let attached = |manifest: &&Manifest| {
+        let json: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
+        json["subject"]["digest"] == subject
+    };
+    let repository = content.repositories.get(name);
+    let manifests = repository.map(|it| it.manifests.values()).into_iter();
+    let mut all: Vec<&Manifest> = manifests.flatten().filter(attached).collect();
+    all.sort_by(|a, b| a.digest.cmp(&b.digest));
+    let last = request.parameter("last").unwrap_or_default();
+    let mut left = all.iter().filter(|manifest| manifest.digest > last);
+    let entries: Vec<_> = left.by_ref().take(page).collect();
+    let descriptors: Vec<_> = entries
+        .iter()
+        .map(|manifest| {
+            let json: serde_json::Value =
+                serde_json::from_slice(&manifest.bytes).unwrap_or_default();
+            serde_json::json!({
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest,
+                "size": manifest.bytes.len(),
+                "artifactType": json["artifactType"],
+                "x-hub": "kept",
+            })
+        })
+        .collect();
+    let index = "application/vnd.oci.image.index.v1+json";
+    let json = serde_json::json!({
+        "schemaVersion": 2, "mediaType": index, "manifests": descriptors
+    });
+    let reply = Reply::new(200).body(index, json.to_string());
+    match (entries.last(), left.next()) {
+        (Some(last), Some(_)) => {
+            let next = format!("</v2/{name}/referrers/{subject}?last={}>", last.digest);
             reply.with("link", next + "; rel=\"next\"")
         }
         _ => reply,

@@ -191,6 +191,7 @@ fn kind(target: &Target) -> Kind {
         Target::Manifest { .. } => Kind::Manifest,
         Target::Blob { .. } | Target::Signed { .. } => Kind::Blob,
         Target::Tags { .. } => Kind::Tags,
+        Target::Referrers { .. } => Kind::Referrers,
         Target::Token => Kind::Token,
         Target::Other => Kind::Other,
     }

@@ -89,6 +89,7 @@ pub(super) fn refusal(state: &State, request: &Request) -> Option<Reply> {
             let name = match &request.target {
                 Target::Manifest { name, .. }
                 | Target::Blob { name, .. }
+                | Target::Referrers { name, .. }
                 | Target::Tags { name } => Some(name),
                 _ => None,
             };
