@@ -17,6 +17,7 @@ mod architecture;
 mod clients;
 mod collect;
 mod configuration;
+mod conformance;
 mod health;
 mod hostile_upstream;
 mod hub_itself;

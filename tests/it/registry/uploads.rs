@@ -1,25 +1,14 @@
 //! Blobs are pushed in every way that clients have, and arrive as they were sent.
 
-use std::fmt::Write as _;
-
 use futures_util::future::join_all;
-use sha2::{Digest as _, Sha512};
 
 use super::raw::Raw;
 use super::{
     OCI_MANIFEST, assert_refused, blob, cancel_upload, close_upload, id_of, manifest_of,
     open_upload, patch,
 };
-use crate::support::image::sha256;
+use crate::support::image::{sha256, sha512};
 use crate::support::programs::Options;
-
-fn sha512(bytes: &[u8]) -> String {
-    let hash = Sha512::digest(bytes);
-    hash.iter().fold("sha512:".to_owned(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string");
-        text
-    })
-}
 
 #[tokio::test]
 async fn a_session_is_opened_and_closed_with_the_whole_blob() {

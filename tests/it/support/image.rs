@@ -7,12 +7,20 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 /// `sha256:` and the digest in hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    hash.iter().fold("sha256:".to_owned(), |mut text, byte| {
+    named("sha256:", &Sha256::digest(bytes))
+}
+
+/// `sha512:` and the digest in hex.
+pub(crate) fn sha512(bytes: &[u8]) -> String {
+    named("sha512:", &Sha512::digest(bytes))
+}
+
+fn named(algorithm: &str, hash: &[u8]) -> String {
+    hash.iter().fold(algorithm.to_owned(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a string");
         text
     })
@@ -243,7 +251,7 @@ impl Layer {
 }
 
 /// Bytes that do not compress, the same for the same seed and place (xorshift64*).
-fn noise(seed: u64, at: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, at: u64, length: usize) -> Vec<u8> {
     let mixed = (seed << 16 | at)
         .wrapping_add(1)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
