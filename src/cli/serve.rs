@@ -55,7 +55,13 @@ async fn serve(config: Config) -> Result<(), String> {
         config.http.host.as_ref(),
     );
     let handler = handler.map_err(|error| error.to_string())?;
-    let address = &config.http.addr;
+    let address = match &config.http.listen {
+        config::Listen::Tcp(address) => address,
+        config::Listen::Unix(path) => {
+            let path = path.display();
+            return Err(format!("cannot listen on {path} yet: write `net: tcp`"));
+        }
+    };
     let server = Server::bind(address).await.map_err(|error| {
         format!("cannot listen on {address}: {error} (set http.addr to another address)")
     })?;
