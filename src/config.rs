@@ -6,27 +6,45 @@
 //! environment by itself, and no other module is handed the whole of it. The one file it reads is a
 //! `dockerconfig` that the configuration names.
 //!
-//! A configuration passes through three hands: `source` merges file and environment into a tree,
-//! `distribution` takes out the keys that larder does not have, and `sections` and `upstreams`
-//! read what is left through the typed `reader`.
+//! A configuration passes through three hands: `source` and `environment` make one tree of file and
+//! variables, `distribution` takes out the keys that larder does not have, and the sections, each in a
+//! file of its own, read what is left through the typed `reader`. `emit` writes it back.
 
+mod auth;
 mod distribution;
 mod dockerconfig;
 mod emit;
+mod environment;
+mod headers;
+mod health;
+mod log;
 mod notice;
+mod notifications;
 mod reader;
+mod secret;
 mod sections;
+mod serving;
 mod source;
+mod storage;
+mod tls;
 mod units;
 mod upstreams;
+mod validation;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use url::Url;
-
+pub use auth::{Action, Auth, AuthScheme, Challenge, Rule, TokenAuth};
+pub use health::{Check, FileCheck, Health, HttpCheck, TcpCheck};
+pub use log::{Level, Log, LogFormat};
 pub use notice::{ConfigError, Warning};
-pub use upstreams::{Credentials, Secret, Upstream, UpstreamName, Upstreams};
+pub use notifications::{Endpoint, Notifications};
+pub use secret::Secret;
+pub use serving::{Debug, Http, Listen, Prometheus};
+pub use storage::{Collect, Storage, UploadPurging};
+pub use tls::{CipherSuite, ClientAuth, Tls, TlsVersion};
+pub use upstreams::{Credentials, Upstream, UpstreamName, Upstreams};
+pub use validation::{Platform, Platforms, Validation};
 
 use notice::Notes;
 use reader::Section;
@@ -43,86 +61,24 @@ pub struct Config {
     pub storage: Storage,
     /// How clients reach the server.
     pub http: Http,
+    /// Who may do what.
+    pub auth: Auth,
     /// The registries that are mirrored.
     pub upstreams: Upstreams,
     /// How mirrored content is kept.
     pub cache: Cache,
+    /// Who is told what happens.
+    pub notifications: Notifications,
+    /// What is looked at to tell whether the registry is well.
+    pub health: Health,
+    /// Which manifests may be pushed.
+    pub validation: Validation,
     /// The largest page of `_catalog`, in repositories (default 1000).
     pub catalog_max_entries: usize,
     /// The largest page of a tags list, in tags (default 1000).
     pub tags_max: usize,
     /// What in the configuration does not do what its author may expect, in the order of the file.
     pub warnings: Vec<Warning>,
-}
-
-/// `log`: what is logged, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// The least important level that is written (default info).
-    pub level: Level,
-    /// How a line looks (default text).
-    pub format: LogFormat,
-}
-
-/// How important a message is, the most important first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Something failed.
-    Error,
-    /// Something needs attention.
-    Warn,
-    /// Something happened.
-    Info,
-    /// For those who look for a fault.
-    Debug,
-}
-
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// `storage`: where the data is and what may be done to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Storage {
-    /// `filesystem.rootdirectory`: the directory that holds `docker/registry/v2` (default `/var/lib/registry`
-    /// for a file, as in Distribution; `./larder-data` without one).
-    pub root: PathBuf,
-    /// `delete.enabled`: clients may delete manifests, tags and blobs (default false for a file, true without one).
-    pub delete: bool,
-    /// `maintenance.readonly.enabled`: nothing can be pushed or deleted (default false).
-    pub readonly: bool,
-    /// `maintenance.uploadpurging`: removing uploads that nobody finished; `None` when switched off.
-    pub upload_purging: Option<UploadPurging>,
-}
-
-/// When unfinished uploads are removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadPurging {
-    /// How long after its last change an upload counts as abandoned (default 168h).
-    pub age: Duration,
-    /// How often to look (default 24h). Never zero.
-    pub interval: Duration,
-    /// Only log what would be removed (default false).
-    pub dry_run: bool,
-}
-
-/// `http`: how clients reach the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Http {
-    /// Where to listen, as written: `host:port`, with an empty host meaning every address (default `:5000`).
-    pub addr: String,
-    /// What the URLs in answers begin with; `None` makes them relative, which holds
-    /// behind any proxy.
-    pub host: Option<Url>,
-    /// Headers added to every answer, valid as HTTP header names and values. A name may occur more than once.
-    pub headers: Vec<(String, String)>,
-    /// How long requests in flight may take to finish after a signal to stop (default 30s; zero: not at all).
-    pub drain_timeout: Duration,
 }
 
 /// `cache`: how mirrored content is kept.
@@ -166,17 +122,20 @@ impl Config {
         );
         let notes = Notes::default();
         let mut tree = source::from_yaml(&name, &text)?;
-        source::apply_environment(&mut tree, env, &notes)?;
+        environment::apply_environment(&mut tree, env, &notes)?;
         distribution::remove_foreign_keys(&mut tree, &notes)?;
         let mut root = Section::root(tree, &notes)?;
         sections::check_version(&mut root)?;
-        sections::check_auth(&mut root)?;
         let mut config = Self {
-            log: sections::log(&mut root)?,
-            storage: sections::storage(&mut root)?,
-            http: sections::http(&mut root)?,
+            log: log::read(&mut root)?,
+            storage: storage::read(&mut root)?,
+            http: serving::read(&mut root)?,
+            auth: auth::read(&mut root)?,
             upstreams: upstreams::read(&mut root)?,
             cache: sections::cache(&mut root)?,
+            notifications: notifications::read(&mut root)?,
+            health: health::read(&mut root)?,
+            validation: validation::read(&mut root)?,
             catalog_max_entries: sections::page_limit(&mut root, "catalog", "maxentries")?,
             tags_max: sections::page_limit(&mut root, "tags", "maxtags")?,
             warnings: Vec::new(),

@@ -37,12 +37,15 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = arguments.config.load()?;
-    super::log::start(&config.log, &[]);
-    collect(arguments, &config.storage.root)
+    super::log::start(&config.log, &config.log.fields);
+    let configured = config.storage.collect.as_ref();
+    let grace = configured.map_or(GRACE, |collect| collect.grace);
+    collect(arguments, &config.storage.root, grace)
         .map_err(|error| format!("failed to garbage collect: {error}"))
 }
 
-fn collect(arguments: &Arguments, root: &Path) -> Result<(), String> {
+/// `serving` is the grace period while somebody else serves the directory.
+fn collect(arguments: &Arguments, root: &Path, serving: Duration) -> Result<(), String> {
     // Opening would make it, and a misspelt one would look clean.
     if !root.is_dir() {
         return Err(format!(
@@ -54,7 +57,7 @@ fn collect(arguments: &Arguments, root: &Path) -> Result<(), String> {
     let usual = if store.is_alone() {
         Duration::ZERO
     } else {
-        GRACE
+        serving
     };
     let grace = arguments.grace.unwrap_or(usual);
     if !store.is_alone() && !arguments.quiet {

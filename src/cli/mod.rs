@@ -4,6 +4,8 @@ mod allocator;
 mod config;
 mod garbage_collect;
 mod log;
+mod parts;
+mod reload;
 mod serve;
 mod services;
 

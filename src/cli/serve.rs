@@ -1,21 +1,18 @@
 //! `larder serve`: the configuration taken apart, the parts put together, and signals.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Access};
-use crate::config::{self, Config, Level};
-use crate::http::{self, Handler, Listen, Manners, Server, Stop};
-use crate::registry::{Purging, Registry, Settings, Validation};
+use crate::config::{Config, Level};
+use crate::http::{Handler, Server, Stop};
+use crate::registry::Registry;
 use crate::store::Store;
-use crate::upstream::{Credentials, Upstream};
 
-use super::services::{self, Services};
-use super::{ConfigFile, log};
+use super::reload::Running;
+use super::services::Services;
+use super::{ConfigFile, log, parts};
 
 /// How long a read or write that is under way at the very end may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -23,49 +20,49 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
     super::allocator::settle();
     let config = file.load()?;
-    // `log.fields` is not in the configuration yet.
-    log::start(&config.log, &[]);
-    for warning in &config.warnings {
-        match warning.level {
-            Level::Error | Level::Warn => tracing::warn!("{warning}"),
-            Level::Info | Level::Debug => tracing::info!("{warning}"),
-        }
-    }
+    log::start(&config.log, &config.log.fields);
+    warn_of(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(config, file))?;
     // What is being written is written to its end. This also joins the threads: detaching one
     // that is just ending, as a runtime that is dropped at once does, can crash in glibc.
     runtime.shutdown_timeout(LAST_WRITES);
     Ok(())
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+/// Says what in the configuration does not do what its author may expect.
+pub(super) fn warn_of(config: &Config) {
+    for warning in &config.warnings {
+        match warning.level {
+            Level::Error | Level::Warn => tracing::warn!("{warning}"),
+            Level::Info | Level::Debug => tracing::info!("{warning}"),
+        }
+    }
+}
+
+async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
+    let secret = uuid::Uuid::new_v4().to_string() + &uuid::Uuid::new_v4().to_string();
+    let access = parts::access(&config, &secret)?;
+    let upstreams = parts::upstreams(&config, &parts::Upstreams::new())?;
+    let settings = parts::registry(&config)?;
     let root = config.storage.root.clone();
     let store = tokio::task::spawn_blocking(move || Store::open(&root));
     let store = store.await.map_err(|error| error.to_string())?;
     let store = store.map_err(|error| error.to_string())?;
-    let registry = registry(&config, store)?;
-    let manners = Manners {
-        access: Access::new(access_settings(&config)).map_err(|error| error.to_string())?,
-        headers: http::headers(&config.http.headers).map_err(|error| error.to_string())?,
-        base: config.http.host.clone(),
-        prefix: None,
-    };
-    let handler = Handler::new(registry.clone(), manners);
-    let listen = Listen::Tcp(config.http.addr.clone());
-    let server = Server::bind(&listen, None).await;
+    let default = config.upstreams.default.as_ref().map(ToString::to_string);
+    let registry = Registry::new(settings, store, parts::working(&upstreams), default);
+    let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
+    let server = Server::bind(&parts::listen(&config), parts::tls(&config)).await;
     let server = server.map_err(|error| error.to_string())?;
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
     };
-    // What these need is not in the configuration yet.
-    let settings = services::Settings::default();
     let (token, port) = (stop.token.clone(), server.port().unwrap_or_default());
-    let services = Services::start(settings, &registry, port, token).await?;
+    let services = Services::start(parts::services(&config), &registry, port, token).await?;
     greet(&config, &server)?;
     if let Ok(Some(name)) = registry.names().local_in_library() {
         tracing::warn!(
@@ -74,8 +71,19 @@ async fn serve(config: Config) -> Result<(), String> {
     }
     registry.keep_swept();
     registry.keep_collected();
-    let signals = watch_signals(stop.token.clone())?;
-    let finished = server.run(handler.among(services.around()), stop).await;
+    let handler = handler.among(services.around());
+    let running = Running {
+        file: file.clone(),
+        registry: registry.clone(),
+        handler: handler.clone(),
+        tls: server.tls(),
+        config,
+        upstreams,
+        access,
+        secret,
+    };
+    let signals = watch_signals(stop.token.clone(), running)?;
+    let finished = server.run(handler, stop).await;
     if !finished {
         tracing::warn!("some answers were not finished in time");
     }
@@ -85,63 +93,6 @@ async fn serve(config: Config) -> Result<(), String> {
     signals.abort();
     tracing::info!("stopped");
     Ok(())
-}
-
-fn access_settings(_config: &Config) -> access::Settings {
-    access::Settings {
-        scheme: access::Scheme::Open,
-        anonymous: Vec::new(),
-        rules: Vec::new(),
-        challenge: access::Challenge::Auto,
-        secret: None,
-    }
-}
-
-fn registry(config: &Config, store: Store) -> Result<Registry, String> {
-    let mut upstreams = BTreeMap::new();
-    for (name, settings) in &config.upstreams.all {
-        let upstream = Upstream::new(upstream_settings(name.as_str(), settings));
-        let upstream = upstream.map_err(|error| format!("upstreams.{name}: {error}"))?;
-        upstreams.insert(name.to_string(), Arc::new(upstream));
-    }
-    let settings = Settings {
-        fresh_for: config.cache.fresh_for,
-        offline: config.cache.offline,
-        delete: config.storage.delete,
-        readonly: config.storage.readonly,
-        catalog_limit: config.catalog_max_entries,
-        tags_limit: config.tags_max,
-        validation: Validation::default(),
-        purging: config
-            .storage
-            .upload_purging
-            .as_ref()
-            .map(|purging| Purging {
-                age: purging.age,
-                interval: purging.interval,
-                dry_run: purging.dry_run,
-            }),
-        collecting: None,
-    };
-    let default = config.upstreams.default.as_ref().map(ToString::to_string);
-    Ok(Registry::new(settings, store, upstreams, default))
-}
-
-fn upstream_settings(name: &str, upstream: &config::Upstream) -> crate::upstream::Settings {
-    let credentials = upstream
-        .credentials
-        .as_ref()
-        .map(|credentials| Credentials {
-            username: credentials.username.clone(),
-            password: credentials.password.expose().to_owned(),
-        });
-    crate::upstream::Settings {
-        name: name.to_owned(),
-        url: upstream.url.clone(),
-        credentials,
-        ca: upstream.ca.clone(),
-        token_hosts: upstream.token_hosts.clone(),
-    }
 }
 
 /// Says what was started, where, and how to use it.
@@ -155,9 +106,14 @@ fn greet(config: &Config, server: &Server) -> Result<(), String> {
     };
     tracing::info!("mirroring {mirrored}");
     tracing::info!("storing in {}", config.storage.root.display());
+    let scheme = if config.http.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     if let (Some(port), true) = (server.port(), config.upstreams.default.is_some()) {
         tracing::info!(
-            "to use it from docker, put {{\"registry-mirrors\": [\"http://localhost:{port}\"]}} into /etc/docker/daemon.json"
+            "to use it from docker, put {{\"registry-mirrors\": [\"{scheme}://localhost:{port}\"]}} into /etc/docker/daemon.json"
         );
     }
     let url = server.url().map_err(|error| error.to_string())?;
@@ -165,18 +121,24 @@ fn greet(config: &Config, server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-/// The first signal asks to stop, the second does not ask.
-fn watch_signals(stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>, String> {
-    let catch = |kind| signal(kind).map_err(|error| format!("cannot watch for signals: {error}"));
-    let (mut terminate, mut interrupt) = (
-        catch(SignalKind::terminate())?,
-        catch(SignalKind::interrupt())?,
-    );
+/// The first signal asks to stop, the second does not ask. A hang-up asks to read the
+/// configuration again.
+fn watch_signals(
+    stop: CancellationToken,
+    mut running: Running,
+) -> Result<tokio::task::JoinHandle<()>, String> {
+    let mut terminate = catch(SignalKind::terminate())?;
+    let mut interrupt = catch(SignalKind::interrupt())?;
+    let mut hangup = catch(SignalKind::hangup())?;
     let watching = async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    running = running.reload().await;
+                    continue;
+                }
             }
             if stop.is_cancelled() {
                 tracing::warn!("stopping at once");
@@ -193,4 +155,8 @@ fn watch_signals(stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>,
         reason = "this task ends with the process, not with the registry's work"
     )]
     Ok(tokio::spawn(watching))
+}
+
+fn catch(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("cannot watch for signals: {error}"))
 }

@@ -18,18 +18,14 @@ enum Fate {
 }
 use Fate::{Ignored, Needless, Refused};
 
+/// Drivers of `storage` that larder does not have, of any version of Distribution. They are refused: data must
+/// not silently go to a local directory when the file says it belongs in a bucket.
+pub(super) const OTHER_DRIVERS: [&str; 8] = [
+    "s3", "s3aws", "gcs", "azure", "inmemory", "oss", "swift", "rados",
+];
+
 /// Key, fate, and what happens instead.
 const KEYS: &[(&str, Fate, &str)] = &[
-    (
-        "log.fields",
-        Needless,
-        "log lines carry larder's own fields only",
-    ),
-    (
-        "log.accesslog",
-        Needless,
-        "requests are part of larder's own log",
-    ),
     (
         "log.reportcaller",
         Needless,
@@ -56,35 +52,33 @@ const KEYS: &[(&str, Fate, &str)] = &[
         Needless,
         "larder sizes its own pool of threads",
     ),
-    (
-        "middleware",
-        Ignored,
-        "larder has no middleware: blobs are served by larder itself",
-    ),
-    (
-        "http.secret",
-        Needless,
-        "uploads keep no state with the client that would need signing",
-    ),
-    (
-        "http.relativeurls",
-        Needless,
-        "larder chooses the form of its Location headers; http.host fixes what they begin with",
-    ),
     ("http.http2", Needless, "larder speaks HTTP/1.1"),
     (
         "http.h2c",
         Ignored,
         "larder speaks HTTP/1.1, which every client does too",
     ),
-    ("http.debug", Ignored, "larder opens no second port"),
-    ("notifications", Ignored, "larder sends no events"),
+    (
+        "middleware",
+        Ignored,
+        "larder has no middleware: blobs are served by larder itself",
+    ),
+    (
+        "http.relativeurls",
+        Needless,
+        "larder chooses the form of its Location headers; http.host fixes what they begin with",
+    ),
+    (
+        "http.tls.letsencrypt",
+        Refused,
+        "larder does not get certificates itself; let certbot get and renew them, write http.tls.certificate and \
+         http.tls.key with its files (larder reads them again when they change), and remove this section",
+    ),
     (
         "redis",
         Needless,
         "larder needs no cache outside its own process",
     ),
-    ("health", Needless, "there are no health checks to set up"),
     ("proxy.ttl", Ignored, "what is mirrored is kept"),
     (
         "proxy.cachewritetimeout",
@@ -92,9 +86,9 @@ const KEYS: &[(&str, Fate, &str)] = &[
         "larder does not limit how long a download may take",
     ),
     (
-        "validation",
-        Ignored,
-        "pushed manifests are checked by larder's own rules",
+        "proxy.exec",
+        Refused,
+        "larder runs no credential helper; write proxy.username and proxy.password instead",
     ),
     ("policy", Ignored, "every kind of artifact can be pushed"),
     (
@@ -103,22 +97,6 @@ const KEYS: &[(&str, Fate, &str)] = &[
         "manifests of schema 1 are not supported",
     ),
     ("reporting", Ignored, "larder reports to nobody"),
-    (
-        "http.tls",
-        Refused,
-        "larder does not serve HTTPS yet and will not answer in the clear where HTTPS is asked for; \
-         put a reverse proxy with the certificate in front, and remove this section",
-    ),
-    (
-        "http.prefix",
-        Refused,
-        "larder serves /v2/ at the root only; let the reverse proxy remove the prefix, and remove this key",
-    ),
-    (
-        "proxy.exec",
-        Refused,
-        "larder runs no credential helper; write proxy.username and proxy.password instead",
-    ),
 ];
 
 /// Takes the keys of the table out of the tree, so that what is left is ours or unknown.

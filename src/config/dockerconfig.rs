@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::upstreams::{Credentials, Secret, UpstreamName};
+use super::secret::Secret;
+use super::upstreams::{Credentials, UpstreamName};
 
 /// Looks up the login for any of `hosts`, the first that has one. An error is the end of a sentence that
 /// begins with the key `dockerconfig`, and contains nothing of the file.

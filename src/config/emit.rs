@@ -2,22 +2,27 @@
 //!
 //! Every value is written out, so that the output answers "what holds here?" without a manual.
 
-use std::path::Path;
+mod access;
+mod checks;
+mod lines;
 
 use super::units::{format_duration, format_min_free, format_size};
-use super::{Cache, Config, Http, Level, LogFormat, Storage, Upstream, Upstreams};
+use super::{Cache, Config, Http, Level, Listen, Log, LogFormat, Storage, Upstream, Upstreams};
+use lines::{Lines, bool, headers, list, quote};
 
 /// See [`Config::to_yaml`].
 pub(super) fn to_yaml(config: &Config) -> String {
     let mut out = Lines::default();
     out.pair(0, "version", "0.1");
-    out.open(0, "log");
-    out.pair(1, "level", level(config.log.level));
-    out.pair(1, "formatter", format(config.log.format));
+    log(&mut out, &config.log);
     storage(&mut out, &config.storage);
     http(&mut out, &config.http);
+    access::auth(&mut out, &config.auth);
     upstreams(&mut out, &config.upstreams);
     cache(&mut out, &config.cache);
+    checks::notifications(&mut out, &config.notifications);
+    checks::health(&mut out, &config.health);
+    checks::validation(&mut out, &config.validation);
     out.open(0, "catalog");
     out.pair(1, "maxentries", &config.catalog_max_entries.to_string());
     out.open(0, "tags");
@@ -25,24 +30,21 @@ pub(super) fn to_yaml(config: &Config) -> String {
     out.0
 }
 
-/// YAML, line by line.
-#[derive(Default)]
-struct Lines(String);
-
-impl Lines {
-    fn pair(&mut self, depth: usize, key: &str, value: &str) {
-        let indent = "  ".repeat(depth);
-        self.0.extend([&indent, key, ": ", value, "\n"]);
+fn log(out: &mut Lines, log: &Log) {
+    out.open(0, "log");
+    out.pair(1, "level", level(log.level));
+    out.pair(1, "formatter", format(log.format));
+    if !log.fields.is_empty() {
+        out.open(1, "fields");
+        for (name, value) in &log.fields {
+            out.pair(2, &quote(name), &quote(value));
+        }
     }
-
-    fn open(&mut self, depth: usize, key: &str) {
-        let indent = "  ".repeat(depth);
-        self.0.extend([&indent, key, ":\n"]);
-    }
-
-    fn path(&mut self, depth: usize, key: &str, path: &Path) {
-        self.pair(depth, key, &quote(&path.to_string_lossy()));
-    }
+    out.pair(
+        1,
+        "accesslog",
+        &format!("{{disabled: {}}}", bool(!log.access_log)),
+    );
 }
 
 fn storage(out: &mut Lines, storage: &Storage) {
@@ -61,27 +63,46 @@ fn storage(out: &mut Lines, storage: &Storage) {
         out.pair(3, "interval", &format_duration(purging.interval));
         out.pair(3, "dryrun", bool(purging.dry_run));
     }
+    out.open(2, "garbagecollect");
+    out.pair(3, "enabled", bool(storage.collect.is_some()));
+    if let Some(collect) = &storage.collect {
+        out.pair(3, "interval", &format_duration(collect.interval));
+        out.pair(3, "grace", &format_duration(collect.grace));
+        out.pair(3, "untagged", bool(collect.untagged));
+    }
 }
 
 fn http(out: &mut Lines, http: &Http) {
     out.open(0, "http");
-    out.pair(1, "addr", &quote(&http.addr));
+    let net = match http.listen {
+        Listen::Tcp(_) => "tcp",
+        Listen::Unix(_) => "unix",
+    };
+    out.pair(1, "net", net);
+    out.pair(1, "addr", &quote(&http.listen.to_string()));
     if let Some(host) = &http.host {
         out.pair(1, "host", &quote(host.as_str()));
     }
     out.pair(1, "draintimeout", &format_duration(http.drain_timeout));
-    if http.headers.is_empty() {
-        return;
+    if let Some(prefix) = &http.prefix {
+        out.pair(1, "prefix", &quote(prefix));
     }
-    out.open(1, "headers");
-    // A name may occur twice, but a key may not: its values go together, where the name is first.
-    for (index, (name, _)) in http.headers.iter().enumerate() {
-        if http.headers.iter().position(|(other, _)| other == name) == Some(index) {
-            let same = http.headers.iter().filter(|(other, _)| other == name);
-            let values: Vec<String> = same.map(|(_, value)| quote(value)).collect();
-            out.pair(2, &quote(name), &format!("[{}]", values.join(", ")));
-        }
+    if let Some(secret) = &http.secret {
+        out.pair(1, "secret", &quote(&secret.to_string()));
     }
+    if let Some(tls) = &http.tls {
+        access::tls(out, tls);
+    }
+    if !http.headers.is_empty() {
+        out.pair(1, "headers", &headers(&http.headers));
+    }
+    out.open(1, "debug");
+    if let Some(addr) = &http.debug.addr {
+        out.pair(2, "addr", &quote(addr));
+    }
+    out.open(2, "prometheus");
+    out.pair(3, "enabled", bool(http.debug.prometheus.enabled));
+    out.pair(3, "path", &quote(&http.debug.prometheus.path));
 }
 
 fn upstreams(out: &mut Lines, upstreams: &Upstreams) {
@@ -113,12 +134,7 @@ fn one_upstream(out: &mut Lines, upstream: &Upstream) {
         out.path(2, "ca", ca);
     }
     if !upstream.token_hosts.is_empty() {
-        let hosts: Vec<String> = upstream
-            .token_hosts
-            .iter()
-            .map(|host| quote(host))
-            .collect();
-        out.pair(2, "tokenhosts", &format!("[{}]", hosts.join(", ")));
+        out.pair(2, "tokenhosts", &list(&upstream.token_hosts));
     }
 }
 
@@ -153,30 +169,13 @@ fn format(format: LogFormat) -> &'static str {
     }
 }
 
-fn bool(value: bool) -> &'static str {
-    if value { "true" } else { "false" }
-}
-
-/// A double-quoted scalar. What YAML may not contain, or would take for a line break, is escaped.
-fn quote(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            ' '..='~' => quoted.push(c),
-            _ if c.is_alphanumeric() => quoted.push(c),
-            _ => quoted.extend(["\\U", &format!("{:08X}", u32::from(c))]),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use proptest::prelude::*;
 
-    use super::super::{Config, Credentials, Secret, UpstreamName};
+    use super::super::{Action, AuthScheme, Config, Credentials, Rule, Secret, UpstreamName};
     use super::*;
 
     fn load(text: &str) -> Config {
@@ -203,6 +202,7 @@ mod tests {
             seconds in 0..100_000_u64,
             nanos in 0..1_000_000_000_u32,
             size in any::<Option<u64>>(),
+            text in "\\PC{1,20}",
         ) {
             let mut config = load("{version: 0.1, upstreams: [docker.io, 'lab:5000'], proxy: {remoteurl: http://x.y/z}}");
             config.storage.root = root.into();
@@ -210,6 +210,9 @@ mod tests {
             config.http.headers = vec![("X-A".into(), value.clone()), ("X-A".into(), value)];
             config.cache.fresh_for = std::time::Duration::new(seconds, nanos);
             config.cache.max_size = size;
+            config.log.fields = vec![(text.clone(), text.clone())];
+            config.auth.scheme = AuthScheme::Htpasswd { realm: text.clone(), path: text.clone().into() };
+            config.auth.rules = vec![Rule { who: vec![text.clone()], may: vec![Action::Push], names: vec!["*".into()] }];
             if let Some(lab) = config.upstreams.all.get_mut(&UpstreamName::parse("lab:5000").expect("a name")) {
                 lab.ca = (!ca.is_empty()).then(|| ca.into());
             }

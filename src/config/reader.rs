@@ -9,6 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::notice::{ConfigError, Notes};
+use super::secret::{MASK, Secret};
 use super::source::{Map, Node, Origin, Value};
 use super::{Level, MinFree, units};
 
@@ -57,6 +58,55 @@ impl<'n> Section<'n> {
         read: impl FnOnce(Field<'n>) -> Result<T, ConfigError>,
     ) -> Result<Option<T>, ConfigError> {
         self.take(name).map(read).transpose()
+    }
+
+    /// The value of a key that must be there; `example` is one.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &'static str,
+        example: &str,
+        read: impl FnOnce(Field<'n>) -> Result<T, ConfigError>,
+    ) -> Result<T, ConfigError> {
+        match self.take(name) {
+            Some(field) => read(field),
+            None => Err(self.error(format!(
+                "has no {name}; write for example `{name}: {example}`"
+            ))),
+        }
+    }
+
+    /// Names all the keys that must be there and are not, so that one message is enough.
+    pub(super) fn demand(&self, names: &[&str]) -> Result<(), ConfigError> {
+        let has = |name: &str| {
+            let mut entries = self.entries.iter();
+            entries.any(|(key, node)| key == name && !node.is_blank())
+        };
+        let missing: Vec<&str> = names.iter().copied().filter(|name| !has(name)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing = missing.join(" and no ");
+        Err(self.error(format!(
+            "has no {missing}; write {} below it",
+            names.join(", ")
+        )))
+    }
+
+    /// A duration where zero means the default, as in Distribution.
+    pub(super) fn duration_or(
+        &mut self,
+        name: &'static str,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let written = self.get(name, Field::duration)?;
+        Ok(written
+            .filter(|duration| !duration.is_zero())
+            .unwrap_or(default))
+    }
+
+    /// Whether there is nothing to read.
+    pub(super) fn is_blank(&self) -> bool {
+        self.entries.iter().all(|(_, node)| node.is_blank())
     }
 
     /// A section below this one; an absent one reads as empty.
@@ -158,6 +208,10 @@ impl<'n> Field<'n> {
         &self.node.origin
     }
 
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::List(_))
+    }
+
     /// A problem with this value.
     pub(super) fn error(&self, problem: impl std::fmt::Display) -> ConfigError {
         ConfigError::new(&self.node.origin, &self.key, problem)
@@ -183,6 +237,28 @@ impl<'n> Field<'n> {
             (Value::List(_) | Value::Map(_), None) => {
                 Err(self.error("must be text; if it is, write it in quotes"))
             }
+        }
+    }
+
+    /// Text that must not be shown.
+    pub(super) fn secret(self) -> Result<Secret, ConfigError> {
+        let masked = self.error(
+            "this is the mask that stands for a secret in the output of `larder config`; write the secret itself",
+        );
+        match self.text()? {
+            text if text == MASK => Err(masked),
+            text => Ok(Secret::new(text)),
+        }
+    }
+
+    /// Text for a header or a log line: nothing in it ends the line.
+    pub(super) fn line(self) -> Result<String, ConfigError> {
+        let wrong = self.error("must be text on one line");
+        let text = self.text()?;
+        if text.contains(char::is_control) {
+            Err(wrong)
+        } else {
+            Ok(text)
         }
     }
 
@@ -214,6 +290,15 @@ impl<'n> Field<'n> {
             |text| text.parse().ok(),
             "not a whole number",
             "for example 1000",
+        )
+    }
+
+    /// How many times in a row.
+    pub(super) fn count(self) -> Result<u32, ConfigError> {
+        self.parsed(
+            |text| text.parse().ok(),
+            "not a whole number",
+            "for example 3",
         )
     }
 
@@ -277,22 +362,27 @@ impl<'n> Field<'n> {
 
     /// A list of texts; a single one may do without the brackets.
     pub(super) fn texts(self) -> Result<Vec<String>, ConfigError> {
+        if let Value::Map(_) = self.node.value {
+            return Err(self.error("must be a list; write for example [one, two]"));
+        }
+        self.items().into_iter().map(Self::text).collect()
+    }
+
+    /// The items of a list, without blank ones; what is not a list is its only item.
+    pub(super) fn items(self) -> Vec<Self> {
         let Self { key, node, notes } = self;
         match node.value {
+            Value::Null => Vec::new(),
+            Value::Scalar(_) | Value::Map(_) => vec![Self { key, node, notes }],
             Value::List(items) => items
                 .into_iter()
                 .enumerate()
                 .filter(|(_, item)| !item.is_blank())
                 .map(|(index, node)| {
                     let key = format!("{key}[{index}]");
-                    Self { key, node, notes }.text()
+                    Self { key, node, notes }
                 })
                 .collect(),
-            Value::Null => Ok(Vec::new()),
-            Value::Scalar(_) => Ok(vec![Self { key, node, notes }.text()?]),
-            Value::Map(_) => {
-                Err(Self { key, node, notes }.error("must be a list; write for example [one, two]"))
-            }
         }
     }
 

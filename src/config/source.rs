@@ -1,16 +1,14 @@
-//! Where settings come from: a YAML file and the environment, merged into one tree.
+//! Where settings come from: a YAML file, read into a tree. `environment` puts variables into the same.
 //!
-//! Owns the tree, the origin of each of its nodes, and the rules by which `REGISTRY_A_B_C` finds its
-//! place. Knows no key by name and no type: a scalar stays the text that was written, because what
-//! YAML would make of `0123` or `off` depends on what the key is for.
+//! Owns the tree and the origin of each of its nodes. Knows no key by name and no type: a scalar stays
+//! the text that was written, because what YAML would make of `0123` or `off` depends on what the key is for.
 
 use std::fmt;
 use std::rc::Rc;
 
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
-use super::Level;
-use super::notice::{ConfigError, Notes};
+use super::notice::ConfigError;
 
 /// The place a value was written at. Sorts as a person reads: by line, then the environment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +80,16 @@ impl Node {
         }
     }
 
+    /// The value of a key.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        let Value::Map(map) = &self.value else {
+            return None;
+        };
+        map.iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, node)| node)
+    }
+
     /// Cuts out the node at a dotted path.
     pub(super) fn remove(&mut self, path: &str) -> Option<Self> {
         let Value::Map(map) = &mut self.value else {
@@ -130,116 +138,14 @@ pub(super) fn from_yaml(name: &str, text: &str) -> Result<Node, ConfigError> {
     })
 }
 
-/// Puts every `REGISTRY_*` variable of `env` in its place in the tree below `root`.
-///
-/// Parents come before their children, so that a variable for a whole section does not undo one for a
-/// key in it; and items of a list in the order of their numbers, 10 after 9.
-pub(super) fn apply_environment(
-    root: &mut Node,
-    env: impl Iterator<Item = (String, String)>,
-    notes: &Notes,
-) -> Result<(), ConfigError> {
-    // Distribution reads the version from the file alone, and the path is for the command line.
-    const NOT_KEYS: [&str; 2] = ["REGISTRY_CONFIGURATION_PATH", "REGISTRY_VERSION"];
-    let mut variables: Vec<(Vec<Piece>, String, String)> = env
-        .filter(|(name, _)| !NOT_KEYS.contains(&name.as_str()))
-        .filter_map(|(name, value)| {
-            let path = name.strip_prefix("REGISTRY_")?;
-            Some((path.split('_').map(Piece::new).collect(), name, value))
-        })
-        .collect();
-    variables.sort();
-    for (path, name, value) in variables {
-        let origin = Origin::Env(name.as_str().into());
-        if path.len() > DEEPEST || path.iter().any(|piece| piece.text.is_empty()) {
-            notes.add(Level::Warn, &origin, "not the name of a key: ignored");
-            continue;
-        }
-        set(root, &path, from_variable(&value, &origin))
-            .map_err(|problem| ConfigError::new(&origin, "", problem))?;
-    }
-    Ok(())
-}
-
-/// No key is anywhere near as deep; a limit keeps recursion over the tree harmless.
-const DEEPEST: usize = 32;
-
-/// One `_`-separated piece of a variable's name; numbers sort by value.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Piece {
-    index: Option<usize>,
-    text: String,
-}
-
-impl Piece {
-    fn new(text: &str) -> Self {
-        Self {
-            index: text.parse().ok().filter(|_| !text.starts_with('+')),
-            text: text.to_ascii_lowercase(),
-        }
-    }
-}
-
-/// The value of a variable: YAML if it is YAML, else the text itself. So `@abc`, which is an error in
-/// YAML, and `#abc`, which is a comment, can be passwords.
-fn from_variable(value: &str, origin: &Origin) -> Node {
-    let text = || Node::new(Value::Scalar(value.trim().to_owned()), origin.clone());
-    let nothing = matches!(value.trim(), "" | "~" | "null" | "Null" | "NULL");
-    let mut node = match parse(value, &|_| origin.clone()) {
-        Ok(node) if node.value != Value::Null || nothing => node,
-        Ok(_) | Err(_) => text(),
-    };
-    node.verbatim = Some(value.into());
-    node
-}
-
-/// Sets the node at `path` below `node`, making what is missing on the way.
-fn set(node: &mut Node, path: &[Piece], new: Node) -> Result<(), String> {
-    let Some((piece, rest)) = path.split_first() else {
-        *node = new;
-        return Ok(());
-    };
-    // Only `_0` starts a list: Kubernetes sets REGISTRY_PORT_5000_TCP for a service called registry.
-    if matches!(node.value, Value::Null) && piece.index == Some(0) {
-        node.value = Value::List(Vec::new());
-    }
-    node.verbatim = None;
-    if let (Value::List(items), Some(index)) = (&mut node.value, piece.index) {
-        let length = items.len();
-        if index == length {
-            items.push(Node::new(Value::Null, new.origin.clone()));
-        }
-        return match items.get_mut(index) {
-            Some(item) => set(item, rest, new),
-            None => Err(format!(
-                "the list has {length} items so far: the next one is number {length}, not {index}"
-            )),
-        };
-    }
-    let mut map = std::mem::replace(&mut node.value, Value::Null).into_map(&node.origin);
-    // Distribution matches existing keys in any case: `Access-Control-Allow-Origin` in the file is the
-    // header a variable means, whatever its case.
-    let at = map
-        .iter()
-        .position(|(key, _)| key.eq_ignore_ascii_case(&piece.text));
-    let index = at.unwrap_or(map.len());
-    if at.is_none() {
-        let missing = Node::new(Value::Null, new.origin.clone());
-        map.push((piece.text.clone(), missing));
-    }
-    set(&mut map[index].1, rest, new)?;
-    node.value = Value::Map(map);
-    Ok(())
-}
-
 /// What is wrong with a text that is not YAML, or not the subset that makes sense here.
-struct Fault {
+pub(super) struct Fault {
     line: usize,
     problem: String,
 }
 
 /// Parses one YAML document. `origin` says what a line of it is called.
-fn parse(text: &str, origin: &dyn Fn(usize) -> Origin) -> Result<Node, Fault> {
+pub(super) fn parse(text: &str, origin: &dyn Fn(usize) -> Origin) -> Result<Node, Fault> {
     if let Some(line) = text.lines().position(nests_too_deeply) {
         return Err(Fault {
             line: line + 1,
@@ -373,30 +279,36 @@ fn merge(into: &mut Map, node: Node) {
     }
 }
 
+/// The tree as one line: `{a: {b: 1}}`.
+#[cfg(test)]
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Value::Null => f.write_str("~"),
+            Value::Scalar(text) => f.write_str(text),
+            Value::List(items) => {
+                let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", items.join(", "))
+            }
+            Value::Map(map) => {
+                let pairs: Vec<_> = map
+                    .iter()
+                    .map(|(key, node)| format!("{key}: {node}"))
+                    .collect();
+                write!(f, "{{{}}}", pairs.join(", "))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The tree as one line: `{a: {b: 1}}`.
-    fn show(node: &Node) -> String {
-        let join = |parts: Vec<String>| parts.join(", ");
-        match &node.value {
-            Value::Null => "~".to_owned(),
-            Value::Scalar(text) => text.clone(),
-            Value::List(items) => format!("[{}]", join(items.iter().map(show).collect())),
-            Value::Map(map) => {
-                let pair = |(key, node): &(String, Node)| format!("{key}: {}", show(node));
-                format!("{{{}}}", join(map.iter().map(pair).collect()))
-            }
-        }
-    }
-
-    fn tree(text: &str, env: &[(&str, &str)]) -> Result<String, String> {
-        let notes = Notes::default();
-        let mut root = from_yaml("c.yml", text).map_err(|error| error.to_string())?;
-        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        apply_environment(&mut root, env, &notes).map_err(|error| error.to_string())?;
-        Ok(show(&root))
+    fn tree(text: &str) -> Result<String, String> {
+        from_yaml("c.yml", text)
+            .map(|root| root.to_string())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -418,7 +330,7 @@ mod tests {
             ("# nothing", "~"),
         ];
         for (text, expected) in table {
-            assert_eq!(tree(text, &[]).as_deref(), Ok(expected));
+            assert_eq!(tree(text).as_deref(), Ok(expected));
         }
     }
 
@@ -437,82 +349,8 @@ mod tests {
             (&deep, "c.yml:1: not valid YAML: nested too deeply"),
         ];
         for (text, expected) in table {
-            let error = tree(text, &[]).expect_err("refused");
+            let error = tree(text).expect_err("refused");
             assert!(error.starts_with(expected), "{error}");
         }
-    }
-
-    type Env = &'static [(&'static str, &'static str)];
-
-    const VARIABLES: [(&str, Env, &str); 10] = [
-        (
-            "a: {b: 1}",
-            &[("REGISTRY_A_B", "2"), ("OTHER_A", "3")],
-            "{a: {b: 2}}",
-        ),
-        (
-            "a: {b: 1}",
-            &[("REGISTRY_A_C_D", "true")],
-            "{a: {b: 1, c: {d: true}}}",
-        ),
-        // Parents first, whatever the order they are given in.
-        (
-            "",
-            &[("REGISTRY_S_F_R", "/x"), ("REGISTRY_S", "f")],
-            "{s: {f: {r: /x}}}",
-        ),
-        ("s: {d: 1}", &[("REGISTRY_S", "f")], "{s: f}"),
-        (
-            "l: [a]",
-            &[("REGISTRY_L_0", "x"), ("REGISTRY_L_1", "y")],
-            "{l: [x, y]}",
-        ),
-        (
-            "",
-            &[("REGISTRY_L_0_N", "x"), ("REGISTRY_L_1_N", "y")],
-            "{l: [{n: x}, {n: y}]}",
-        ),
-        (
-            "",
-            &[("REGISTRY_P", "tcp://x"), ("REGISTRY_P_5000_A", "y")],
-            "{p: {tcp://x: ~, 5000: {a: y}}}",
-        ),
-        (
-            "h: {X-A: [1]}",
-            &[("REGISTRY_H_x-a", "[2]")],
-            "{h: {X-A: [2]}}",
-        ),
-        (
-            "",
-            &[("REGISTRY_U_DOCKER.IO_USERNAME", "me")],
-            "{u: {docker.io: {username: me}}}",
-        ),
-        (
-            "a: 1",
-            &[
-                ("REGISTRY_A", "@abc"),
-                ("REGISTRY_B", "#c"),
-                ("REGISTRY_C", ""),
-            ],
-            "{a: @abc, b: #c, c: ~}",
-        ),
-    ];
-
-    #[test]
-    fn variables_find_their_place() {
-        for (text, env, expected) in VARIABLES {
-            assert_eq!(tree(text, env).as_deref(), Ok(expected));
-        }
-        let many: Vec<_> = (0..12)
-            .map(|i| (format!("REGISTRY_L_{i}"), i.to_string()))
-            .collect();
-        let env: Vec<_> = many.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let expected = "{l: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}";
-        assert_eq!(tree("", &env).as_deref(), Ok(expected));
-        let gap = tree("l: [a]", &[("REGISTRY_L_2", "x")]).expect_err("a gap");
-        assert!(
-            gap.starts_with("REGISTRY_L_2: the list has 1 items"),
-            "{gap}"
-        );
     }
 }

@@ -12,6 +12,7 @@ use url::Url;
 use super::dockerconfig;
 use super::notice::ConfigError;
 use super::reader::{Field, Section, quoted};
+use super::secret::Secret;
 use super::source::Origin;
 
 /// `upstreams` and `proxy`: the registries that are mirrored. Empty for a plain registry.
@@ -48,37 +49,6 @@ pub struct Credentials {
     pub username: String,
     /// The password or access token.
     pub password: Secret,
-}
-
-/// Text that must not be shown: it prints as a mask.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-/// What a secret looks like, in logs and in `larder config`.
-const MASK: &str = "********";
-
-impl Secret {
-    /// Hides `text`.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself. Look at what happens to it next.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
-    }
 }
 
 /// What an upstream is called: a registry's host, with its port if it has one, in lower case.
@@ -338,19 +308,10 @@ fn credentials(section: &mut Section<'_>) -> Result<Option<Credentials>, ConfigE
             Some(_) => Err(section.error("has a username but no password; write both or none")),
         };
     };
-    let masked = field.error(
-        "this is the mask that stands for a password in the output of `larder config`; write the password",
-    );
     let lonely = field.error("is a password without a username; write both or none");
-    let password = field.text()?;
-    if password == MASK {
-        return Err(masked);
-    }
+    let password = field.secret()?;
     let username = username.ok_or(lonely)?;
-    Ok(Some(Credentials {
-        username,
-        password: Secret::new(password),
-    }))
+    Ok(Some(Credentials { username, password }))
 }
 
 /// A registry's URL in the one form that [`Upstream::url`] has.
@@ -412,16 +373,5 @@ mod tests {
         }
         let directory = UpstreamName::parse("lab:5000").map(|name| name.directory());
         assert_eq!(directory.as_deref(), Ok("lab_5000"));
-    }
-
-    #[test]
-    fn a_secret_shows_itself_to_nobody() {
-        let login = Credentials {
-            username: "me".to_owned(),
-            password: Secret::new("hunter2".to_owned()),
-        };
-        let shown = format!("{login:?} {:#?} {}", login.password, login.password);
-        assert!(!shown.contains("hunter2"), "{shown}");
-        assert_eq!(login.password.expose(), "hunter2");
     }
 }

@@ -132,7 +132,14 @@ impl Handler {
         needs: &Needs,
         why: Why,
     ) -> Refusal {
-        let (scheme, host) = self.own_address(asked);
+        let (mut scheme, host) = self.own_address(asked);
+        if access.goes_by_tokens() {
+            // `autoredirect`: Distribution believes the proxy, and without one takes TLS for
+            // granted. The answer goes to nobody but the client that sent the header.
+            let forwarded = asked.parts.headers.get("x-forwarded-proto");
+            let is_plain = forwarded.is_some_and(|proto| proto == "http");
+            scheme = if is_plain { "http" } else { "https" };
+        }
         let at = AskedAt {
             scheme,
             host: &host,

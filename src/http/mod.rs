@@ -25,4 +25,4 @@ pub use around::Surroundings;
 pub use debug::{Debug, DebugServer};
 pub use handler::{Handler, HeaderError, Manners, headers};
 pub use server::{Listen, Server, ServerError, Stop};
-pub use tls::{ClientAuth, TlsError, TlsSettings};
+pub use tls::{ClientAuth, Tls, TlsError, TlsSettings};

@@ -47,8 +47,10 @@ impl Handler {
         let mut answer = Answer::empty(StatusCode::CREATED)
             .location(&self.url(&path))
             .digest(&pushed.digest);
-        for tag in tags {
-            answer = answer.line(TAG, tag.as_str());
+        // One line: clients read a hundred lines of a head and no more.
+        if !tags.is_empty() {
+            let listed: Vec<_> = tags.iter().map(Tag::as_str).collect();
+            answer = answer.text(TAG, &listed.join(", "));
         }
         if let Some(hidden) = pushed.hides {
             answer = answer.warning(&format!(

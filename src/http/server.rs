@@ -127,6 +127,11 @@ impl Server {
         })
     }
 
+    /// What it encrypts with, if it does.
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
+    }
+
     /// The port, where there is one.
     pub fn port(&self) -> Option<u16> {
         match &self.listener {

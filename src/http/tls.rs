@@ -58,18 +58,13 @@ pub struct TlsError {
 
 /// The TLS settings in force. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Tls {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    settings: TlsSettings,
-    loaded: Mutex<Loaded>,
+pub struct Tls {
+    loaded: Arc<Mutex<Loaded>>,
 }
 
 #[derive(Debug)]
 struct Loaded {
+    settings: TlsSettings,
     config: Arc<ServerConfig>,
     /// What the files were when they were last read, successfully or not.
     seen: Vec<Option<Identity>>,
@@ -80,30 +75,31 @@ type Identity = (u64, u64, u64, i64, i64);
 
 impl Tls {
     pub(super) fn new(settings: TlsSettings) -> Result<Self, TlsError> {
-        let seen = identities(&settings);
-        let config = Arc::new(load(&settings)?);
-        let loaded = Mutex::new(Loaded { config, seen });
+        let loaded = Loaded::new(settings)?;
         Ok(Self {
-            inner: Arc::new(Inner { settings, loaded }),
+            loaded: Arc::new(Mutex::new(loaded)),
         })
+    }
+
+    /// Goes on with other settings, if their files can be used; else nothing changes.
+    pub fn reload(&self, settings: TlsSettings) -> Result<(), TlsError> {
+        let new = Loaded::new(settings)?;
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
     }
 
     /// The settings for the next handshake, read again if the files have changed.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
-        let settings = &self.inner.settings;
-        let seen = identities(settings);
-        let mut loaded = self
-            .inner
-            .loaded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = identities(&loaded.settings);
         if loaded.seen != seen {
             // Noted before it is known to be good: what is bad is tried, and named, once.
             loaded.seen = seen;
-            match load(settings) {
+            match load(&loaded.settings) {
                 Ok(config) => {
                     loaded.config = Arc::new(config);
-                    tracing::info!(certificate = %settings.certificate.display(), "the TLS certificate has been read again");
+                    let certificate = loaded.settings.certificate.display();
+                    tracing::info!(%certificate, "the TLS certificate has been read again");
                 }
                 Err(error) => {
                     tracing::error!(%error, "the new TLS files cannot be used: the old certificate stays");
@@ -111,6 +107,18 @@ impl Tls {
             }
         }
         Arc::clone(&loaded.config)
+    }
+}
+
+impl Loaded {
+    fn new(settings: TlsSettings) -> Result<Self, TlsError> {
+        let seen = identities(&settings);
+        let config = Arc::new(load(&settings)?);
+        Ok(Self {
+            settings,
+            config,
+            seen,
+        })
     }
 }
 

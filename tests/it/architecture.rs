@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 7] = [
+const CRATES: [(&str, &[&str], &str); 8] = [
     (
         "reqwest",
         &["upstream", "outbound", "events", "health"],

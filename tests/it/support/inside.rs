@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use larder::access::{self, Access};
 use larder::events::{self, Endpoint, Events, Source};
 use larder::health::{Check, Health};
-use larder::http::{AccessLog, Debug, DebugServer, Handler, Listen, Server, Stop, Surroundings};
-use larder::registry::{Registry, Settings};
+use larder::http::{
+    AccessLog, Debug, DebugServer, Handler, Listen, Manners, Server, Stop, Surroundings,
+};
+use larder::registry::{Registry, Settings, Validation};
 use larder::store::Store;
 use larder::upstream::{self, Upstream};
 use tempfile::TempDir;
@@ -111,7 +114,7 @@ impl Wanted {
             health: Health::start(self.checks).expect("checks"),
             access_log: access_log.expect("a thread").unwrap_or_default(),
         };
-        let handler = Handler::new(registry.clone(), &[], None).expect("a handler");
+        let handler = Handler::new(registry.clone(), manners());
         let stop = CancellationToken::new();
         let stopping = Stop {
             token: stop.clone(),
@@ -147,6 +150,8 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
         catalog_limit: 1000,
         tags_limit: 1000,
         purging: None,
+        validation: Validation::default(),
+        collecting: None,
     };
     let name = "docker.io".to_owned();
     let default = hub.is_some().then(|| name.clone());
@@ -251,5 +256,22 @@ impl Inside {
         let tree = self.root.path().join("docker/registry/v2");
         tree::assert_sound(&tree);
         tree::assert_nothing_staged(&tree);
+    }
+}
+
+/// Open to everybody, and nothing added to an answer.
+fn manners() -> Manners {
+    let access = access::Settings {
+        scheme: access::Scheme::Open,
+        anonymous: Vec::new(),
+        rules: Vec::new(),
+        challenge: access::Challenge::Auto,
+        secret: None,
+    };
+    Manners {
+        access: Access::new(access).expect("open to everybody"),
+        headers: Vec::new(),
+        base: None,
+        prefix: None,
     }
 }

@@ -1,0 +1,93 @@
+//! SIGHUP: the configuration is read again while everything goes on.
+//!
+//! Everything that is new is made first. Only when all of it could be made does any of it hold; a
+//! mistake changes nothing, and is in the log.
+
+use crate::access::Access;
+use crate::config::Config;
+use crate::http::{Handler, Tls};
+use crate::registry::Registry;
+
+use super::{ConfigFile, parts, serve};
+
+/// What is running, and what it was made from.
+pub(super) struct Running {
+    pub(super) file: ConfigFile,
+    pub(super) registry: Registry,
+    pub(super) handler: Handler,
+    pub(super) tls: Option<Tls>,
+    pub(super) config: Config,
+    pub(super) upstreams: parts::Upstreams,
+    pub(super) access: Access,
+    pub(super) secret: String,
+}
+
+impl Running {
+    /// Reads the configuration again, and goes on with it if it is sound.
+    pub(super) async fn reload(self) -> Self {
+        // Files are read, and a new users' file may be made.
+        match tokio::task::spawn_blocking(move || self.reloaded()).await {
+            Ok(running) => running,
+            // The state is lost with the task; going on as if it were not would be worse.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn reloaded(mut self) -> Self {
+        match self.try_reload() {
+            Ok(()) => tracing::info!("the configuration has been read again"),
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error}");
+            }
+        }
+        self
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let config = self.file.load()?;
+        let same_users =
+            config.auth == self.config.auth && config.http.secret == self.config.http.secret;
+        // Who is known stays known.
+        let access = if same_users {
+            self.access.clone()
+        } else {
+            parts::access(&config, &self.secret)?
+        };
+        let upstreams = parts::upstreams(&config, &self.upstreams)?;
+        let settings = parts::registry(&config)?;
+        let manners = parts::manners(&config, access.clone())?;
+        if let (Some(tls), Some(settings)) = (&self.tls, parts::tls(&config)) {
+            tls.reload(settings).map_err(|error| error.to_string())?;
+        }
+        let default = config.upstreams.default.as_ref().map(ToString::to_string);
+        self.registry
+            .reload(settings, parts::working(&upstreams), default);
+        self.handler.reload(manners);
+        serve::warn_of(&config);
+        for key in needing_a_restart(&self.config, &config) {
+            tracing::warn!("{key} has changed: that takes effect when larder is started again");
+        }
+        (self.upstreams, self.access, self.config) = (upstreams, access, config);
+        Ok(())
+    }
+}
+
+/// What is different and cannot be changed while serving.
+fn needing_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (was, is) = (&old.http, &new.http);
+    let changes = [
+        ("log", old.log != new.log),
+        (
+            "storage.filesystem.rootdirectory",
+            old.storage.root != new.storage.root,
+        ),
+        ("http.addr", was.listen != is.listen),
+        ("http.tls", was.tls.is_some() != is.tls.is_some()),
+        ("http.draintimeout", was.drain_timeout != is.drain_timeout),
+        ("http.debug", was.debug != is.debug),
+        ("notifications", old.notifications != new.notifications),
+        ("health", old.health != new.health),
+    ];
+    let changed = changes.into_iter().filter(|(_, changed)| *changed);
+    changed.map(|(key, _)| key).collect()
+}
