@@ -9,7 +9,7 @@ use crate::access::{self, Access, Scheme, TokenSettings};
 use crate::config::{self, AuthScheme, Config, Platforms};
 use crate::events;
 use crate::health::{self, What};
-use crate::http::{self, Listen, Manners, TlsSettings};
+use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
 use crate::registry::{
     Children, Collecting, Platform, Purging, Settings as RegistrySettings, Validation,
 };
@@ -178,7 +178,7 @@ fn action(action: &config::Action) -> access::Action {
 pub(super) fn manners(config: &Config, access: Access) -> Result<Manners, String> {
     Ok(Manners {
         access,
-        headers: http::headers(&config.http.headers).map_err(|error| error.to_string())?,
+        headers: headers(&config.http.headers).map_err(|error| error.to_string())?,
         base: config.http.host.clone(),
         prefix: config.http.prefix.clone(),
     })
@@ -198,10 +198,10 @@ pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
         key: tls.key.clone(),
         client_cas: tls.client_cas.clone(),
         client_auth: match tls.client_auth {
-            config::ClientAuth::Request => http::ClientAuth::Request,
-            config::ClientAuth::RequireAny => http::ClientAuth::RequireAny,
-            config::ClientAuth::VerifyIfGiven => http::ClientAuth::VerifyIfGiven,
-            config::ClientAuth::RequireAndVerify => http::ClientAuth::RequireAndVerify,
+            config::ClientAuth::Request => ClientAuth::Request,
+            config::ClientAuth::RequireAny => ClientAuth::RequireAny,
+            config::ClientAuth::VerifyIfGiven => ClientAuth::VerifyIfGiven,
+            config::ClientAuth::RequireAndVerify => ClientAuth::RequireAndVerify,
         },
         only_tls13: tls.minimum == config::TlsVersion::Tls13,
         cipher_suites: tls.cipher_suites.iter().map(suite).collect(),
@@ -277,7 +277,7 @@ fn checks(
         let path = file.file.clone();
         check(What::File { path }, &file.check)
     });
-    let http = health.http.iter().map(|http| {
+    let over_http = health.http.iter().map(|http| {
         let what = What::Http {
             uri: http.uri.clone(),
             headers: health::Headers(exposed(&http.headers)),
@@ -293,5 +293,5 @@ fn checks(
         };
         check(what, &tcp.check)
     });
-    storage.chain(files).chain(http).chain(tcp).collect()
+    storage.chain(files).chain(over_http).chain(tcp).collect()
 }

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use serde_json::json;
+
 use crate::support::inside::{Paper, Wanted};
 use crate::support::programs::Options;
 
@@ -159,7 +161,9 @@ async fn an_output_that_nobody_reads_holds_up_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_who_asked_and_stays_one_line() {
-    let larder = Options::registry().start().await;
+    let quiet = json!({ "disabled": true });
+    let options = Options::registry().set(&["log", "accesslog"], quiet);
+    let larder = options.start().await;
     let before = larder.log().lines().count();
     let hello = larder
         .request("GET", "/v2/")

@@ -181,7 +181,7 @@ async fn docker_pulls_without_a_password_and_pushes_with_one() {
     anybody.pull(&name).await;
     assert_eq!(anybody.image_id(&name).await, built);
     let skopeo = Skopeo::new();
-    let inspected = skopeo.inspect(&name).await;
+    let inspected = skopeo.inspect(&format!("docker://{name}")).await;
     assert!(inspected["Digest"].is_string(), "{inspected}");
     larder.finish().await;
 }

@@ -126,7 +126,7 @@ fn tls_in_the_words_of_go() {
 #[test]
 fn the_rest_of_http_and_log() {
     let config = quiet(
-        "http: {http2: {disabled: true}, h2c: {enabled: true}, debug: {addr: 'localhost:5001', prometheus: {path: /m}}}
+        "http: {debug: {addr: 'localhost:5001', prometheus: {path: /m}}}
 log: {accesslog: {disabled: true}, fields: {Service: registry, number: 007, nothing: }}",
     );
     survives_being_written_out(&config);
