@@ -13,9 +13,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Config;
+
+/// The names that Distribution's program has: ours too, by a symbolic link.
+const DISTRIBUTION: [&str; 2] = ["registry", "docker-registry"];
 
 /// A mirror of Docker Hub and other registries that fills itself as people pull, and a registry
 /// that keeps what people push.
@@ -23,6 +26,7 @@ use crate::config::Config;
 #[command(
     name = "larder",
     version,
+    disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   larder                          mirror Docker Hub on port 5000, keep the data in ./larder-data
@@ -37,6 +41,9 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     serve: ConfigFile,
+    /// Print the version
+    #[arg(short = 'V', short_alias = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -59,7 +66,18 @@ struct ConfigFile {
 
 /// Runs the command that the arguments ask for.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let name = called_as();
+    let name = DISTRIBUTION.into_iter().find(|known| *known == name);
+    let is_distribution = name.is_some();
+    let mut command = Cli::command().name(name.unwrap_or("larder"));
+    // Without arguments Distribution says how it is used; only larder has a configuration for that.
+    if is_distribution && std::env::args_os().len() == 1 {
+        return match command.print_help() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let done = match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(file)) => serve::run(&file),
@@ -69,10 +87,22 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            say(&format!("larder: {message}"));
+            // Distribution's messages begin with what is wrong.
+            if is_distribution {
+                say(&message);
+            } else {
+                say(&format!("larder: {message}"));
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// The name by which this program was started.
+fn called_as() -> String {
+    let path = std::env::args_os().next().map(PathBuf::from);
+    let name = path.as_deref().and_then(Path::file_name);
+    name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// Writes a line for the person at the terminal. There is nobody to tell if that fails.
