@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::OFlags;
 
 use super::error::AccessError;
-use super::htpasswd::{BadLine, Users, parse};
+use super::htpasswd::{BadLine, Flaw, Users, parse};
 use super::provision;
 
 /// Between two looks at the file.
@@ -161,7 +161,9 @@ impl UserFile {
         let mut state = self.lock();
         let had_some = state.users.as_ref().is_some_and(|users| !users.is_empty());
         if users.is_empty() && had_some {
-            if !bad.is_empty() {
+            // One user whose hash cannot be used is a user all the same: the others were removed.
+            let names_one = |line: &BadLine| matches!(line.flaw, Flaw::NotBcrypt | Flaw::Cost(_));
+            if !bad.is_empty() && !bad.iter().any(names_one) {
                 drop(state);
                 return self.keep("not one line of it is a user's");
             }
@@ -399,6 +401,17 @@ mod tests {
         let text = format!("ann:plaintext\n{}", lines(&["bob"]));
         std::fs::write(case.path(), text).unwrap();
         assert_eq!(case.names(&file), ["bob"]);
+    }
+
+    #[test]
+    fn who_was_removed_is_out_though_only_a_bad_line_is_left() {
+        let mut case = Case::new();
+        case.write(&["ann"]);
+        let file = case.open();
+        std::fs::write(case.path(), "bob:{SHA}x\n").unwrap();
+        assert_eq!(case.names(&file), ["ann"], "it may still be being written");
+        assert_eq!(case.names(&file), ["ann"]);
+        assert_eq!(case.names(&file), [""; 0]);
     }
 
     #[test]

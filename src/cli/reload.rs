@@ -4,7 +4,7 @@
 //! mistake changes nothing, and is in the log.
 
 use crate::access::Access;
-use crate::config::Config;
+use crate::config::{AuthScheme, Config};
 use crate::http::{Handler, Tls};
 use crate::registry::Registry;
 
@@ -45,9 +45,12 @@ impl Running {
 
     fn try_reload(&mut self) -> Result<(), String> {
         let config = self.file.load()?;
-        let same_users =
-            config.auth == self.config.auth && config.http.secret == self.config.http.secret;
-        // Who is known stays known.
+        // A file of users is read again by itself, and who is known stays known. The files of a
+        // token service are read now.
+        let by_token = matches!(config.auth.scheme, AuthScheme::Token(_));
+        let same_users = !by_token
+            && config.auth == self.config.auth
+            && config.http.secret == self.config.http.secret;
         let access = if same_users {
             self.access.clone()
         } else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Level};
+use crate::config::{Challenge, Config, Level};
 use crate::http::{Handler, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
@@ -114,6 +114,13 @@ fn greet(config: &Config, server: &Server) -> Result<(), String> {
     if let (Some(port), true) = (server.port(), config.upstreams.default.is_some()) {
         tracing::info!(
             "to use it from docker, put {{\"registry-mirrors\": [\"{scheme}://localhost:{port}\"]}} into /etc/docker/daemon.json"
+        );
+    }
+    let is_mirror = !config.upstreams.all.is_empty();
+    let asks_nobody = config.auth.challenge == Challenge::Auto && !config.auth.anonymous.is_empty();
+    if is_mirror && asks_nobody {
+        tracing::info!(
+            "docker is not asked for a password at /v2/, since it would send the one for Docker Hub: name a host in auth.challenge under which docker can log in and push"
         );
     }
     let url = server.url().map_err(|error| error.to_string())?;
