@@ -124,14 +124,14 @@ pub(super) fn access(config: &Config, secret: &str) -> Result<Access, String> {
     let own_secret = || config.http.secret.as_ref().map(config::Secret::expose);
     let settings = access::Settings {
         scheme: scheme(&config.auth.scheme),
-        anonymous: config.auth.anonymous.iter().map(action).collect(),
+        anonymous: config.auth.anonymous.iter().copied().map(action).collect(),
         rules: config
             .auth
             .rules
             .iter()
             .map(|rule| access::Rule {
                 who: rule.who.clone(),
-                may: rule.may.iter().map(action).collect(),
+                may: rule.may.iter().copied().map(action).collect(),
                 names: rule.names.clone(),
             })
             .collect(),
@@ -166,7 +166,7 @@ fn scheme(scheme: &AuthScheme) -> Scheme {
     }
 }
 
-fn action(action: &config::Action) -> access::Action {
+fn action(action: config::Action) -> access::Action {
     match action {
         config::Action::Pull => access::Action::Pull,
         config::Action::Push => access::Action::Push,
@@ -204,12 +204,12 @@ pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
             config::ClientAuth::RequireAndVerify => ClientAuth::RequireAndVerify,
         },
         only_tls13: tls.minimum == config::TlsVersion::Tls13,
-        cipher_suites: tls.cipher_suites.iter().map(suite).collect(),
+        cipher_suites: tls.cipher_suites.iter().copied().map(suite).collect(),
     })
 }
 
 /// The suite's name at IANA.
-fn suite(suite: &config::CipherSuite) -> String {
+fn suite(suite: config::CipherSuite) -> String {
     use config::CipherSuite as Suite;
     match suite {
         Suite::EcdheEcdsaAes128GcmSha256 => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",

@@ -91,6 +91,6 @@ fn needing_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("notifications", old.notifications != new.notifications),
         ("health", old.health != new.health),
     ];
-    let changed = changes.into_iter().filter(|(_, changed)| *changed);
-    changed.map(|(key, _)| key).collect()
+    let differ = changes.into_iter().filter(|(_, differs)| *differs);
+    differ.map(|(key, _)| key).collect()
 }

@@ -313,16 +313,13 @@ impl Handler {
         let prefix = manners.prefix.as_deref().unwrap_or_default();
         let prefix = prefix.trim_end_matches('/');
         let scheme = |is_tls| if is_tls { "https" } else { "http" };
-        match &manners.base {
-            Some(base) => {
-                let host = &base[url::Position::BeforeHost..];
-                let host = host.trim_end_matches('/');
-                (scheme(base.scheme() == "https"), format!("{host}{prefix}"))
-            }
-            None => {
-                let host = admission::host(&asked.parts.headers);
-                (scheme(asked.peer.is_tls), format!("{host}{prefix}"))
-            }
+        if let Some(base) = &manners.base {
+            let host = &base[url::Position::BeforeHost..];
+            let host = host.trim_end_matches('/');
+            (scheme(base.scheme() == "https"), format!("{host}{prefix}"))
+        } else {
+            let host = admission::host(&asked.parts.headers);
+            (scheme(asked.peer.is_tls), format!("{host}{prefix}"))
         }
     }
 }

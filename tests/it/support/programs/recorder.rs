@@ -69,5 +69,5 @@ async fn pass_on(client: TcpStream, server: String, ears: Arc<Mutex<Vec<u8>>>) {
         drop(to_server.shutdown().await);
     };
     let back = tokio::io::copy(&mut from_server, &mut to_client);
-    let (_, _) = tokio::join!(there, back);
+    let ((), _) = tokio::join!(there, back);
 }
