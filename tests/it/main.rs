@@ -29,6 +29,8 @@ mod names;
 mod notifications;
 mod programs_themselves;
 mod registry;
+mod reload;
 mod support;
+mod tls;
 mod token_service_itself;
 mod upstream_itself;

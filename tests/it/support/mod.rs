@@ -1,5 +1,6 @@
 //! What the tests stand on: a hub with faults, images, and real programs.
 
+pub(crate) mod authority;
 pub(crate) mod hub;
 pub(crate) mod image;
 pub(crate) mod inside;

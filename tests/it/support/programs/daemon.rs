@@ -102,6 +102,19 @@ impl Daemon {
         })
     }
 
+    /// Waits until everything that it wrote is as wanted.
+    pub(super) async fn wrote(&self, is_wanted: impl Fn(&str) -> bool) {
+        let mut log = self.log.clone();
+        let written = log.wait_for(|log| log.ended || is_wanted(&log.text));
+        let written = timeout(READY_LIMIT, written).await;
+        assert!(
+            written.is_ok_and(|log| log.is_ok_and(|log| is_wanted(&log.text))),
+            "{} did not say what was waited for\n{}",
+            self.name,
+            self.log()
+        );
+    }
+
     /// Its own directory.
     pub(super) fn home(&self) -> &Path {
         self.home.path()

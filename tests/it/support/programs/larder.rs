@@ -22,6 +22,7 @@ pub(crate) struct Options {
     config: Value,
     root: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    trusted: Option<String>,
 }
 
 /// A running larder, and its data directory.
@@ -31,8 +32,19 @@ pub(crate) struct Larder {
     environment: Vec<(String, String)>,
     address: String,
     root: PathBuf,
+    scheme: &'static str,
+    trusted: Option<String>,
     client: reqwest::Client,
     home: TempDir,
+}
+
+/// How a larder ended that could not start.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Its exit status.
+    pub(crate) status: Option<i32>,
+    /// What it wrote.
+    pub(crate) log: String,
 }
 
 /// An answer, read to its end.
@@ -86,6 +98,7 @@ impl Options {
             }),
             root: None,
             environment: Vec::new(),
+            trusted: None,
         }
     }
 
@@ -133,6 +146,28 @@ impl Options {
         self
     }
 
+    /// With HTTPS by this certificate and key, whose issuer the requests of the test trust.
+    pub(crate) fn tls(mut self, certificate: &Path, key: &Path, issuer: &str) -> Self {
+        self.trusted = Some(issuer.to_owned());
+        self.set(&["http", "tls", "certificate"], json!(certificate))
+            .set(&["http", "tls", "key"], json!(key))
+    }
+
+    /// Starts a larder that ends by itself, and says how.
+    pub(crate) async fn fail(mut self) -> Failure {
+        let (home, data) = (new_home("larder"), new_home("data"));
+        let root = self.root.take();
+        let root = root.unwrap_or_else(|| data.path().join("root"));
+        self.config["storage"]["filesystem"]["rootdirectory"] = json!(root);
+        let command = larder(&self.config, &self.environment, &home, &["serve"]);
+        let mut daemon = Daemon::start("larder", command, home);
+        let status = daemon.ended(STOP_LIMIT).await.code();
+        Failure {
+            status,
+            log: daemon.written(),
+        }
+    }
+
     /// Starts larder, and waits until it listens.
     pub(crate) async fn start(self) -> Larder {
         let home = new_home("data");
@@ -140,13 +175,16 @@ impl Options {
         let mut config = self.config;
         config["storage"]["filesystem"]["rootdirectory"] = json!(root);
         let (daemon, address) = launch(&config, &self.environment).await;
+        let client = client_trusting(self.trusted.as_deref());
         Larder {
             daemon,
+            scheme: scheme(&config),
             config,
             environment: self.environment,
             address,
             root,
-            client: client(),
+            client: client.build().expect("a client"),
+            trusted: self.trusted,
             home,
         }
     }
@@ -181,19 +219,31 @@ fn larder(
 }
 
 fn listening_on(line: &str) -> Option<String> {
-    let (_, address) = line.split_once("listening on http://")?;
+    let (_, url) = line.split_once("listening on http")?;
+    let address = url.strip_prefix('s').unwrap_or(url).strip_prefix("://")?;
     Some(address.split_whitespace().next()?.to_owned())
 }
 
-/// A client that talks to loopback only, follows nothing, and decodes nothing.
-fn client() -> reqwest::Client {
-    // The client insists on a TLS provider though it never speaks TLS; a second one is refused.
+fn scheme(config: &Value) -> &'static str {
+    if config["http"]["tls"].is_object() {
+        "https"
+    } else {
+        "http"
+    }
+}
+
+/// A client that talks to loopback only, follows nothing, decodes nothing, and trusts only this
+/// issuer of certificates.
+pub(crate) fn client_trusting(issuer: Option<&str>) -> reqwest::ClientBuilder {
+    // The client insists on a TLS provider even if it never speaks TLS; a second one is refused.
     _ = rustls::crypto::ring::default_provider().install_default();
     let follow_nothing = reqwest::redirect::Policy::none();
-    let client = reqwest::Client::builder()
+    let issuer = issuer.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()));
+    reqwest::Client::builder()
         .no_proxy()
-        .redirect(follow_nothing);
-    client.build().expect("a client")
+        .redirect(follow_nothing)
+        .tls_certs_only(issuer.map(|issuer| issuer.expect("a certificate")))
+        .tls_info(true)
 }
 
 impl Larder {
@@ -204,7 +254,7 @@ impl Larder {
 
     /// The base URL, without a slash at its end.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The data directory.
@@ -227,6 +277,41 @@ impl Larder {
         self.daemon
             .ready(|line| line.contains(text).then_some(()))
             .await;
+    }
+
+    /// Sets a key (`null` removes it) in the file that the running larder was started with.
+    /// Nothing happens until [`hang_up`](Self::hang_up).
+    pub(crate) fn reconfigure(&mut self, path: &[&str], value: Value) {
+        let (last, parents) = path.split_last().expect("a key");
+        let mut place = &mut self.config;
+        for key in parents {
+            place = &mut place[*key];
+        }
+        if value.is_null() {
+            place.as_object_mut().map(|section| section.remove(*last));
+        } else {
+            place[*last] = value;
+        }
+        let text = self.config.to_string();
+        self.rewrite(&text);
+    }
+
+    /// Writes any text at all into that file.
+    pub(crate) fn rewrite(&self, text: &str) {
+        write(&self.daemon.home().join("config.yml"), text);
+    }
+
+    /// SIGHUP; returns what it logged until it was done, well or badly.
+    pub(crate) async fn hang_up(&mut self) -> String {
+        let before = self.log().len();
+        self.signal(Signal::HUP);
+        let is_done = |log: &str| {
+            let new = &log[before..];
+            let ends = ["has been read again\n", "the configuration stays as it was"];
+            ends.iter().any(|end| new.contains(end))
+        };
+        self.daemon.wrote(is_done).await;
+        self.log()[before..].to_owned()
     }
 
     /// Its process id.
@@ -345,7 +430,8 @@ impl Larder {
         let (daemon, address) = launch(&self.config, &self.environment).await;
         self.daemon = daemon;
         self.address = address;
-        self.client = client();
+        let client = client_trusting(self.trusted.as_deref());
+        self.client = client.build().expect("a client");
     }
 
     /// Starts another one on the same data directory, and says how that ended.
