@@ -44,6 +44,8 @@ pub(super) fn warn_of(config: &Config) {
 }
 
 async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
+    // Before anybody is told that we are here: a signal that nobody catches ends the process.
+    let signals = Signals::catch()?;
     let secret = uuid::Uuid::new_v4().to_string() + &uuid::Uuid::new_v4().to_string();
     let access = parts::access(&config, &secret)?;
     let upstreams = parts::upstreams(&config, &parts::Upstreams::new())?;
@@ -82,7 +84,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
         access,
         secret,
     };
-    let signals = watch_signals(stop.token.clone(), running)?;
+    let signals = signals.watch(stop.token.clone(), running);
     let finished = server.run(handler, stop).await;
     if !finished {
         tracing::warn!("some answers were not finished in time");
@@ -128,42 +130,54 @@ fn greet(config: &Config, server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-/// The first signal asks to stop, the second does not ask. A hang-up asks to read the
-/// configuration again.
-fn watch_signals(
-    stop: CancellationToken,
-    mut running: Running,
-) -> Result<tokio::task::JoinHandle<()>, String> {
-    let mut terminate = catch(SignalKind::terminate())?;
-    let mut interrupt = catch(SignalKind::interrupt())?;
-    let mut hangup = catch(SignalKind::hangup())?;
-    let watching = async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = hangup.recv() => {
-                    running = running.reload().await;
-                    continue;
-                }
-            }
-            if stop.is_cancelled() {
-                tracing::warn!("stopping at once");
-                std::process::exit(1);
-            }
-            tracing::info!(
-                "stopping: waiting for answers under way (a second signal stops at once)"
-            );
-            stop.cancel();
-        }
-    };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this task ends with the process, not with the registry's work"
-    )]
-    Ok(tokio::spawn(watching))
+/// The first signal to terminate or interrupt asks to stop, the second does not ask. A hang-up
+/// asks to read the configuration again.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
-fn catch(kind: SignalKind) -> Result<Signal, String> {
-    signal(kind).map_err(|error| format!("cannot watch for signals: {error}"))
+impl Signals {
+    fn catch() -> Result<Self, String> {
+        let catch =
+            |kind| signal(kind).map_err(|error| format!("cannot watch for signals: {error}"));
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
+    }
+
+    fn watch(
+        mut self,
+        stop: CancellationToken,
+        mut running: Running,
+    ) -> tokio::task::JoinHandle<()> {
+        let watching = async move {
+            loop {
+                tokio::select! {
+                    _ = self.terminate.recv() => {}
+                    _ = self.interrupt.recv() => {}
+                    _ = self.hangup.recv() => {
+                        running = running.reload().await;
+                        continue;
+                    }
+                }
+                if stop.is_cancelled() {
+                    tracing::warn!("stopping at once");
+                    std::process::exit(1);
+                }
+                tracing::info!(
+                    "stopping: waiting for answers under way (a second signal stops at once)"
+                );
+                stop.cancel();
+            }
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this task ends with the process, not with the registry's work"
+        )]
+        tokio::spawn(watching)
+    }
 }
