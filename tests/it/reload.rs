@@ -10,6 +10,10 @@ use crate::support::programs::{Htpasswd, Larder, Options};
 const READ: &str = "the configuration has been read again";
 const KEPT: &str = "the configuration stays as it was";
 
+fn upstream(hub: &Hub) -> Value {
+    json!({ "url": hub.url(), "tokenhosts": [hub.token_host()] })
+}
+
 /// Reconfigures it, and expects that to be taken.
 async fn change(larder: &mut Larder, path: &[&str], value: Value) -> String {
     larder.reconfigure(path, value);
@@ -24,6 +28,49 @@ async fn status(larder: &Larder, user: Option<(&str, &str)>, path: &str) -> u16 
         request = request.basic_auth(name, Some(password));
     }
     larder.send(request).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_come_and_go() {
+    let (hub, quay) = (Hub::start().await, Hub::start().await);
+    let image = Image::random(1, &[3000]);
+    hub.push("library/x", "1", &image);
+    hub.push("library/y", "1", &image);
+    quay.push("org/x", "1", &image);
+    let mut larder = Options::mirror_of(&hub).start().await;
+    let (old, other, new) = (
+        "/v2/docker.io/library/x/manifests/1",
+        "/v2/docker.io/library/y/manifests/1",
+        "/v2/quay.io/org/x/manifests/1",
+    );
+    assert_eq!(status(&larder, None, old).await, 200);
+    assert_eq!(status(&larder, None, new).await, 404);
+    change(&mut larder, &["upstreams", "quay.io"], upstream(&quay)).await;
+    assert_eq!(status(&larder, None, old).await, 200);
+    assert_eq!(status(&larder, None, new).await, 200);
+    change(&mut larder, &["upstreams", "docker.io"], Value::Null).await;
+    // What was kept can still be pulled; nobody is asked for what was not.
+    hub.clear_log();
+    assert_eq!(status(&larder, None, old).await, 200);
+    assert_eq!(status(&larder, None, other).await, 404);
+    assert!(hub.asked().is_empty(), "{:?}", hub.asked());
+    assert_eq!(status(&larder, None, new).await, 200);
+    change(&mut larder, &["upstreams", "docker.io"], upstream(&hub)).await;
+    assert_eq!(status(&larder, None, other).await, 200);
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_moves() {
+    let (here, there) = (Hub::start().await, Hub::start().await);
+    let image = Image::random(1, &[3000]);
+    there.push("library/x", "1", &image);
+    let mut larder = Options::mirror_of(&here).start().await;
+    // Not asked for before: a "no" is believed for some seconds.
+    let path = "/v2/library/x/manifests/1";
+    change(&mut larder, &["upstreams", "docker.io"], upstream(&there)).await;
+    assert_eq!(status(&larder, None, path).await, 200);
+    larder.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
