@@ -69,6 +69,12 @@ impl Memory {
         self.no.insert((name.clone(), what.clone()), no);
     }
 
+    /// Forgets what upstreams refused and failed: they may be others now, or know us better.
+    pub(super) fn forget_refusals(&self) {
+        self.no.invalidate_all();
+        self.failed.invalidate_all();
+    }
+
     /// Whether asking about a cached tag has just failed.
     pub(super) fn has_failed(&self, key: &TagKey) -> bool {
         self.failed.contains_key(key)

@@ -139,6 +139,7 @@ impl Registry {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(policy);
+        self.inner.memory.forget_refusals();
     }
 
     /// Which repository is meant by a request.

@@ -66,8 +66,9 @@ async fn an_upstream_moves() {
     let image = Image::random(1, &[3000]);
     there.push("library/x", "1", &image);
     let mut larder = Options::mirror_of(&here).start().await;
-    // Not asked for before: a "no" is believed for some seconds.
     let path = "/v2/library/x/manifests/1";
+    // A "no" is believed for some seconds, but not across a reload.
+    assert_eq!(status(&larder, None, path).await, 404);
     change(&mut larder, &["upstreams", "docker.io"], upstream(&there)).await;
     assert_eq!(status(&larder, None, path).await, 200);
     larder.finish().await;
@@ -96,8 +97,8 @@ async fn users_and_rules_change_with_the_next_request() {
     let others = Htpasswd::new(&[("carl", "c")]);
     let (anna, bob, carl) = (Some(("anna", "a")), Some(("bob", "b")), Some(("carl", "c")));
     let mut larder = Options::registry().start().await;
-    let blob = larder.push_blob("team/app", b"blob").await;
-    let path = format!("/v2/team/app/blobs/{blob}");
+    let digest = larder.push_blob("team/app", b"blob").await;
+    let path = format!("/v2/team/app/blobs/{digest}");
     let all = async |larder: &Larder| {
         let mut seen = Vec::new();
         for user in [None, anna, bob, carl] {

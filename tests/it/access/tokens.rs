@@ -66,9 +66,9 @@ async fn tokens_allow_what_they_say() {
                 challenge.contains("error=\"insufficient_scope\""),
                 "{challenge}"
             );
-            let taken = send(&larder, "POST", uploads, &token(&push)).await;
-            assert_eq!(taken.status, 202, "{kind:?} {by_jwks}: {taken:?}");
-            let location = taken.header("location");
+            let started = send(&larder, "POST", uploads, &token(&push)).await;
+            assert_eq!(started.status, 202, "{kind:?} {by_jwks}: {started:?}");
+            let location = started.header("location");
             let cancelled = send(&larder, "DELETE", location, &token(&push)).await;
             assert_eq!(cancelled.status, 204);
             let other = "/v2/team/other/tags/list";

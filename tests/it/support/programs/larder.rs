@@ -303,8 +303,6 @@ impl Larder {
 
     /// SIGHUP; returns what it logged until it was done, well or badly.
     pub(crate) async fn hang_up(&mut self) -> String {
-        // It says where it listens before it catches signals, and answers only afterwards.
-        self.get("/").await;
         let before = self.log().len();
         self.signal(Signal::HUP);
         let is_done = |log: &str| {
