@@ -12,11 +12,11 @@ fuzz_target!(|input: &str| {
     let target = match parse(path, query) {
         Ok(
             Route::Tags(target, _)
-            | Route::Manifest(target, _)
+            | Route::Manifest(target, ..)
             | Route::Blob(target, _)
             | Route::Uploads(target, _)
             | Route::Upload(target, _)
-            | Route::Referrers(target, _),
+            | Route::Referrers(target, ..),
         ) => target,
         _ => return,
     };
