@@ -117,7 +117,9 @@ async fn a_collection_that_is_killed_leaves_a_sound_tree() {
         .expect_success();
     let litter = files(&larder.tree().join("repositories/litter"));
     assert!(litter.is_empty(), "{litter:#?}");
-    larder.finish().await;
+    // A collection that is killed while it reads the file system's time leaves the file it read it
+    // off. It is named as other torn writes are, and is swept like them.
+    larder.finish_with_parts().await;
 }
 
 /// Both keep what is removed apart from what is linked, so that two do no harm; but one is enough.
