@@ -56,8 +56,9 @@ impl Handler {
             }
             needs => needs.allow(&access, &anybody),
         };
-        let is_pointless = header.is_none() || matches!(needs, Needs::Repository { .. });
-        if is_public && is_pointless {
+        // A login wants its password checked, and a list is longer for who may see more.
+        let depends_on_who = !matches!(needs, Needs::Repository { .. });
+        if is_public && (header.is_none() || !depends_on_who) {
             return Ok(anybody);
         }
         let refuse = |why| self.unauthorized(asked, &access, &needs, why);
@@ -107,14 +108,18 @@ impl Handler {
     }
 
     fn repository_needs(&self, target: &Target, action: Action) -> Needs {
-        let asked = target.name.to_string();
         let full = match action {
             Action::Pull => self.registry.names().for_pull(target).ok(),
             Action::Push | Action::Delete => None,
         };
+        let name = target.name.to_string();
+        let full = full.map_or_else(|| name.clone(), |resolved| resolved.place.full_name());
+        // Said with its registry beside it, a name alone is that of another registry's repository:
+        // a token for that one must not open this.
+        let is_bare = target.prefix.is_none() && target.host.is_none() && target.ns.is_none();
         Needs::Repository {
-            full: full.map_or_else(|| asked.clone(), |resolved| resolved.place.full_name()),
-            asked,
+            asked: if is_bare { name } else { full.clone() },
+            full,
             action,
         }
     }

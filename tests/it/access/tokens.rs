@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::hub::Hub;
 use crate::support::image::Image;
 use crate::support::programs::{Answer, Larder, Options, Skopeo};
 use crate::support::signer::{Kind, Signer};
@@ -15,6 +16,10 @@ const TAGS: &str = "/v2/team/app/tags/list";
 
 /// A larder that believes the service, by its certificates or by its keys.
 async fn larder(service: &TokenService, by_jwks: bool) -> (Larder, TempDir) {
+    believing(Options::registry(), service, by_jwks).await
+}
+
+async fn believing(options: Options, service: &TokenService, by_jwks: bool) -> (Larder, TempDir) {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("keys");
     let (key, text) = if by_jwks {
@@ -26,7 +31,7 @@ async fn larder(service: &TokenService, by_jwks: bool) -> (Larder, TempDir) {
     let token = json!({
         "realm": service.realm(), "service": SERVICE, "issuer": ISSUER, key: file,
     });
-    let options = Options::registry().set(&["auth", "token"], token);
+    let options = options.set(&["auth", "token"], token);
     (options.start().await, home)
 }
 
@@ -81,6 +86,46 @@ async fn tokens_allow_what_they_say() {
             larder.finish().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_one_upstreams_repository_opens_none_of_another() {
+    let service = TokenService::start(Kind::Es256).await;
+    let (docker_hub, ghcr) = (Hub::start().await, Hub::start().await);
+    for (seed, hub) in [(1, &docker_hub), (2, &ghcr)] {
+        hub.push("library/x", "1", &Image::random(seed, &[3000]));
+    }
+    let options = Options::mirror_of(&docker_hub).upstream("ghcr.io", &ghcr);
+    let (larder, _home) = believing(options, &service, true).await;
+    let id = service.signer().thumbprint();
+    let token = |name: &str| {
+        let access = json!([{ "type": "repository", "name": name, "actions": ["pull"] }]);
+        service.token(&id, "ann", &access)
+    };
+    // dockerd asks for a token by the name it knows; so does containerd, and for what it was
+    // challenged with as well.
+    let bare = "/v2/library/x/manifests/1";
+    for name in ["library/x", "docker.io/library/x"] {
+        assert_eq!(send(&larder, "GET", bare, &token(name)).await.status, 200);
+    }
+    for path in [
+        "/v2/library/x/manifests/1?ns=ghcr.io",
+        "/ghcr.io/v2/library/x/manifests/1",
+        "/v2/ghcr.io/library/x/manifests/1",
+    ] {
+        for name in ["library/x", "docker.io/library/x"] {
+            let refused = send(&larder, "GET", path, &token(name)).await;
+            assert_eq!(refused.status, 401, "{path} with {name}");
+            let challenge = refused.header("www-authenticate");
+            let scope = "scope=\"repository:ghcr.io/library/x:pull\"";
+            assert!(challenge.contains(scope), "{path}: {challenge}");
+        }
+        let opened = send(&larder, "GET", path, &token("ghcr.io/library/x")).await;
+        assert_eq!(opened.status, 200, "{path}");
+    }
+    let opened = send(&larder, "GET", bare, &token("ghcr.io/library/x")).await;
+    assert_eq!(opened.status, 401);
+    larder.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
