@@ -11,6 +11,7 @@
 //! file of its own, read what is left through the typed `reader`. `emit` writes it back.
 
 mod auth;
+mod cache;
 mod distribution;
 mod dockerconfig;
 mod emit;
@@ -32,9 +33,9 @@ mod upstreams;
 mod validation;
 
 use std::path::Path;
-use std::time::Duration;
 
 pub use auth::{Action, Auth, AuthScheme, Challenge, Rule, TokenAuth};
+pub use cache::{Cache, Warm};
 pub use health::{Check, FileCheck, Health, HttpCheck, TcpCheck};
 pub use log::{Level, Log, LogFormat};
 pub use notice::{ConfigError, Warning};
@@ -44,7 +45,7 @@ pub use serving::{Debug, Http, Listen, Prometheus};
 pub use storage::{Collect, Storage, UploadPurging};
 pub use tls::{CipherSuite, ClientAuth, Tls, TlsVersion};
 pub use upstreams::{Credentials, Upstream, UpstreamName, Upstreams};
-pub use validation::{Platform, Platforms, Validation};
+pub use validation::{Platforms, Validation};
 
 use notice::Notes;
 use reader::Section;
@@ -79,22 +80,6 @@ pub struct Config {
     pub tags_max: usize,
     /// What in the configuration does not do what its author may expect, in the order of the file.
     pub warnings: Vec<Warning>,
-}
-
-/// `cache`: how mirrored content is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cache {
-    /// How long a tag is served without asking its upstream whether it has moved (default 5m; zero: always ask).
-    pub fresh_for: Duration,
-    /// Never contact an upstream (default false).
-    pub offline: bool,
-    /// An image that nobody pulled for this long is evicted (default: never). Not effective yet.
-    pub keep_for: Option<Duration>,
-    /// Beyond this many bytes of mirrored content the least recently used image is evicted (default: no limit).
-    /// Not effective yet.
-    pub max_size: Option<u64>,
-    /// The same, by what is left on the disk (default: no limit). Not effective yet.
-    pub min_free: Option<MinFree>,
 }
 
 /// How much of the disk stays free.
@@ -132,7 +117,7 @@ impl Config {
             http: serving::read(&mut root)?,
             auth: auth::read(&mut root)?,
             upstreams: upstreams::read(&mut root)?,
-            cache: sections::cache(&mut root)?,
+            cache: cache::read(&mut root)?,
             notifications: notifications::read(&mut root)?,
             health: health::read(&mut root)?,
             validation: validation::read(&mut root)?,

@@ -10,9 +10,7 @@ use crate::config::{self, AuthScheme, Config, Platforms};
 use crate::events;
 use crate::health::{self, What};
 use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
-use crate::registry::{
-    Children, Collecting, Platform, Purging, Settings as RegistrySettings, Validation,
-};
+use crate::registry::{Children, Collecting, Purging, Settings as RegistrySettings, Validation};
 use crate::upstream::{self, Credentials, Upstream};
 
 use super::services;
@@ -62,15 +60,7 @@ fn validation(settings: &config::Validation) -> Result<Validation, String> {
         children: match &settings.platforms {
             Platforms::All => Children::All,
             Platforms::None => Children::None,
-            Platforms::List(platforms) => Children::Platforms(
-                platforms
-                    .iter()
-                    .map(|platform| Platform {
-                        os: platform.os.clone(),
-                        architecture: platform.architecture.clone(),
-                    })
-                    .collect(),
-            ),
+            Platforms::List(platforms) => Children::Platforms(platforms.clone()),
         },
     })
 }

@@ -148,9 +148,27 @@ fn cache(out: &mut Lines, cache: &Cache) {
     if let Some(max_size) = cache.max_size {
         out.pair(1, "maxsize", &format_size(max_size));
     }
-    if let Some(min_free) = cache.min_free {
-        out.pair(1, "minfree", &format_min_free(min_free));
+    out.pair(1, "minfree", &format_min_free(cache.min_free));
+    if !cache.pin.is_empty() {
+        out.pair(1, "pin", &texts(&cache.pin));
     }
+    if !cache.hold.is_empty() {
+        out.open(1, "hold");
+        for (image, digest) in &cache.hold {
+            out.pair(2, &quote(&image.to_string()), &quote(digest.as_str()));
+        }
+    }
+    if !cache.warm.images.is_empty() {
+        out.open(1, "warm");
+        out.pair(2, "images", &texts(&cache.warm.images));
+        out.pair(2, "platforms", &texts(&cache.warm.platforms));
+        out.pair(2, "every", &format_duration(cache.warm.every));
+    }
+}
+
+fn texts<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    list(&items)
 }
 
 fn level(level: Level) -> &'static str {
@@ -201,10 +219,12 @@ mod tests {
             ca in any::<String>(),
             seconds in 0..100_000_u64,
             nanos in 0..1_000_000_000_u32,
-            size in any::<Option<u64>>(),
+            size in prop::option::of(1..=u64::MAX),
             text in "\\PC{1,20}",
         ) {
-            let mut config = load("{version: 0.1, upstreams: [docker.io, 'lab:5000'], proxy: {remoteurl: http://x.y/z}}");
+            let mut config = load("{version: 0.1, upstreams: [docker.io, 'lab:5000'], proxy: {remoteurl: http://x.y/z},
+                cache: {minfree: 5GB, pin: ['python:*', ghcr.io/org/a], hold: {'node:20': 'sha256:0000000000000000000000000000000000000000000000000000000000000000'},
+                warm: {images: [a, 'b/c:1'], platforms: [linux/arm/v7]}}}");
             config.storage.root = root.into();
             config.storage.delete = seconds % 2 == 0;
             config.http.headers = vec![("X-A".into(), value.clone()), ("X-A".into(), value)];

@@ -3,6 +3,8 @@
 use regex::Regex;
 
 use super::Level;
+use crate::oci::Platform;
+
 use super::notice::ConfigError;
 use super::reader::{Field, Section};
 
@@ -29,15 +31,6 @@ pub enum Platforms {
     None,
     /// `list`: those of `platformlist`, at least one.
     List(Vec<Platform>),
-}
-
-/// A platform, in Go's words as in an index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Platform {
-    /// `os`: `linux`.
-    pub os: String,
-    /// `architecture`: `amd64`.
-    pub architecture: String,
 }
 
 /// Reads `validation`.
@@ -118,6 +111,7 @@ fn platforms(mut section: Section<'_>) -> Result<Platforms, ConfigError> {
             list.push(Platform {
                 os: item.required("os", "linux", Field::text)?,
                 architecture: item.required("architecture", "amd64", Field::text)?,
+                variant: None,
             });
             item.finish();
         }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::digest::Digest;
 use super::media::{self, MediaType};
+use super::platform::PlatformName;
 
 /// The largest manifest that is taken, in bytes: 4 MiB, as in Distribution.
 pub const MAX_SIZE: usize = 4 * 1024 * 1024;
@@ -26,15 +27,6 @@ pub struct Manifest {
     pub platforms: Vec<PlatformName>,
     /// Where its layers may be had elsewhere.
     pub urls: Vec<String>,
-}
-
-/// What an image runs on, as an index says; either may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlatformName {
-    /// As in `linux`.
-    pub os: Option<String>,
-    /// As in `amd64`.
-    pub architecture: Option<String>,
 }
 
 /// Content that a manifest refers to and that its repository must have.
@@ -93,6 +85,8 @@ struct Platform<'a> {
     os: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     architecture: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    variant: Option<Cow<'a, str>>,
 }
 
 impl Descriptor<'_> {
@@ -269,6 +263,7 @@ impl<'a> Top<'a> {
             manifest.platforms.push(PlatformName {
                 os: platform.and_then(|platform| text(&platform.os)),
                 architecture: platform.and_then(|platform| text(&platform.architecture)),
+                variant: platform.and_then(|platform| text(&platform.variant)),
             });
         }
         Ok(())

@@ -6,22 +6,28 @@
 //! Nothing here knows of HTTP libraries, of files, or of which repository is local.
 
 pub mod accept;
+pub mod contents;
 pub mod digest;
 pub mod error;
+pub mod image;
 pub mod manifest;
 pub mod media;
 pub mod name;
+pub mod platform;
 pub mod range;
 pub mod reference;
 pub mod references;
 pub mod referrer;
 pub mod route;
 
+pub use contents::Contents;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::ErrorCode;
+pub use image::{Image, ImagePattern};
 pub use manifest::Manifest;
 pub use media::MediaType;
 pub use name::RepositoryName;
+pub use platform::{Platform, PlatformName};
 pub use range::ByteRange;
 pub use reference::{Reference, Tag};
 pub use references::References;

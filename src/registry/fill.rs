@@ -223,6 +223,8 @@ impl Task {
 
     async fn receive(&self, staged: Staged, stream: BlobStream) -> Result<Blob, Error> {
         let size = stream.size();
+        let missing = size.unwrap_or(0).saturating_sub(staged.written());
+        let _reserved = self.registry.reserve(missing).await;
         let announce = |content: &Blob, written| Progress::Receiving {
             content: content.clone(),
             written,

@@ -22,6 +22,7 @@ mod pour;
 mod pull;
 mod push;
 mod referrers;
+mod room;
 mod sweep;
 mod validation;
 
@@ -45,7 +46,7 @@ pub use pull::{BlobAnswer, ManifestAnswer, Want};
 pub use push::{Chunk, Pushed};
 pub use referrers::Referrers;
 pub use sweep::Purging;
-pub use validation::{Children, Platform, Validation};
+pub use validation::{Children, Validation};
 
 /// What the registry needs to know of the configuration.
 #[derive(Clone, Debug)]

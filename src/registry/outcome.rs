@@ -13,6 +13,8 @@ pub enum Outcome {
     Revalidated,
     /// From the disk, although the upstream could not be asked or no longer has it.
     Stale,
+    /// From the upstream, and not kept: there was no room for it.
+    Pass,
 }
 
 impl Outcome {
@@ -24,6 +26,7 @@ impl Outcome {
             Self::Joined => "joined",
             Self::Revalidated => "revalidated",
             Self::Stale => "stale",
+            Self::Pass => "pass",
         }
     }
 

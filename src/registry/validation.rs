@@ -3,7 +3,8 @@
 use regex::Regex;
 use url::Url;
 
-use crate::oci::manifest::{Manifest, ManifestError, Need, PlatformName};
+use crate::oci::manifest::{Manifest, ManifestError, Need};
+use crate::oci::{Platform, PlatformName};
 
 use super::Error;
 
@@ -29,15 +30,6 @@ pub enum Children {
     None,
     /// Those for these platforms.
     Platforms(Vec<Platform>),
-}
-
-/// What an image runs on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
-    /// As in `linux`.
-    pub os: String,
-    /// As in `amd64`.
-    pub architecture: String,
 }
 
 impl Validation {
@@ -75,10 +67,7 @@ impl Children {
         match self {
             Self::All => true,
             Self::None => false,
-            Self::Platforms(platforms) => platforms.iter().any(|platform| {
-                child.os.as_ref() == Some(&platform.os)
-                    && child.architecture.as_ref() == Some(&platform.architecture)
-            }),
+            Self::Platforms(platforms) => platforms.iter().any(|platform| platform.fits(child)),
         }
     }
 }
@@ -154,6 +143,7 @@ mod tests {
         let linux_arm64 = Platform {
             os: "linux".to_owned(),
             architecture: "arm64".to_owned(),
+            variant: None,
         };
         for (children, needed) in [
             (Children::All, vec![need(&amd64), need(&arm64), need(&none)]),

@@ -21,11 +21,11 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "access", "oci", "registry", "store", "upstream", "events", "health",
         ],
     ),
-    ("config", &[]),
+    ("config", &["oci"]),
     (
         "cli",
         &[
-            "access", "config", "http", "registry", "store", "upstream", "events", "health",
+            "access", "config", "http", "oci", "registry", "store", "upstream", "events", "health",
         ],
     ),
 ];

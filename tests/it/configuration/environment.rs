@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use larder::config::{AuthScheme, Config, Level, Listen, Platform, Platforms};
+use larder::config::{AuthScheme, Config, Level, Listen, Platforms};
+use larder::oci::Platform;
 
 use super::drop_in::STOCK_V2;
 use super::{load_file, load_with, upstreams, warnings};
@@ -185,6 +186,7 @@ fn lists_can_be_given_whole_or_item_by_item() {
     let platform = Platform {
         os: "linux".to_owned(),
         architecture: "arm64".to_owned(),
+        variant: None,
     };
     assert_eq!(items.validation.platforms, Platforms::List(vec![platform]));
     let endpoints = items.notifications.endpoints.iter();

@@ -1,0 +1,119 @@
+//! Platforms: what an image runs on.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What an image runs on, as a person names it: `linux/amd64`, `linux/arm/v7`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Platform {
+    /// As in `linux`.
+    pub os: String,
+    /// As in `amd64`.
+    pub architecture: String,
+    /// As in `v7`. Without one, every variant is meant.
+    pub variant: Option<String>,
+}
+
+/// What an image runs on, as an index says; each may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlatformName {
+    /// As in `linux`.
+    pub os: Option<String>,
+    /// As in `amd64`.
+    pub architecture: Option<String>,
+    /// As in `v7`.
+    pub variant: Option<String>,
+}
+
+/// Why a text is not a platform.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a platform is an operating system and an architecture, as in linux/amd64 or linux/arm/v7")]
+pub struct PlatformError;
+
+impl Platform {
+    /// Whether a child that an index describes so is for this platform.
+    pub fn fits(&self, child: &PlatformName) -> bool {
+        child.os.as_ref() == Some(&self.os)
+            && child.architecture.as_ref() == Some(&self.architecture)
+            && (self.variant.is_none() || child.variant == self.variant)
+    }
+}
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let part = |text: &str| {
+            let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            let fits = (1..=64).contains(&text.len()) && text.bytes().all(is_word);
+            fits.then(|| text.to_ascii_lowercase()).ok_or(PlatformError)
+        };
+        let mut parts = text.split('/');
+        let mut next = || parts.next().map(part).transpose();
+        let (os, architecture, variant) = (next()?, next()?, next()?);
+        if parts.next().is_some() {
+            return Err(PlatformError);
+        }
+        Ok(Self {
+            os: os.ok_or(PlatformError)?,
+            architecture: architecture.ok_or(PlatformError)?,
+            variant,
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for PlatformName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_unknown = |part: &Option<String>| part.clone().unwrap_or_else(|| "unknown".into());
+        write!(
+            f,
+            "{}/{}",
+            or_unknown(&self.os),
+            or_unknown(&self.architecture)
+        )?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_read_and_fit() {
+        let name = |os: &str, architecture: &str, variant: Option<&str>| PlatformName {
+            os: Some(os.into()),
+            architecture: Some(architecture.into()),
+            variant: variant.map(str::to_owned),
+        };
+        let arm: Platform = "linux/arm".parse().unwrap();
+        let arm_v7: Platform = "Linux/ARM/v7".parse().unwrap();
+        assert_eq!(arm_v7.to_string(), "linux/arm/v7");
+        for (platform, child, fits) in [
+            (&arm, name("linux", "arm", Some("v6")), true),
+            (&arm, name("linux", "arm", None), true),
+            (&arm_v7, name("linux", "arm", Some("v7")), true),
+            (&arm_v7, name("linux", "arm", None), false),
+            (&arm_v7, name("windows", "arm", Some("v7")), false),
+            (&arm, PlatformName::default(), false),
+        ] {
+            assert_eq!(platform.fits(&child), fits, "{platform} {child}");
+        }
+        for wrong in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64"] {
+            assert_eq!(wrong.parse::<Platform>(), Err(PlatformError), "{wrong:?}");
+        }
+    }
+}
