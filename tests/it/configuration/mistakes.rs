@@ -76,7 +76,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "version: 0.1\ncache: {warm: {platforms: amd64}}",
-        "config.yml:2: cache.warm.platforms[0]: \"amd64\": a platform is",
+        "config.yml:2: cache.warm.platforms: \"amd64\": a platform is",
     ),
     (
         "version: 0.1\ncache: {maxsize: much}",
