@@ -15,6 +15,7 @@ mod events;
 mod handler;
 mod pulls;
 mod pushes;
+mod sendfile;
 mod server;
 mod stall;
 mod tls;

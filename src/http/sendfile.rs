@@ -1,0 +1,351 @@
+//! Files that go out without passing through this process: `sendfile(2)` behind hyper.
+//!
+//! A body cannot hand a file to hyper, only bytes. So it hands it slices of [`PAGE`], a page of
+//! nothing, as many bytes as the file has, and puts the piece of the file that is meant on the
+//! queue that it shares with its connection ([`Pieces`]). Below hyper the connection
+//! ([`Sending`]) knows these slices by their addresses, and where one is to be written it sends
+//! the piece at the head of the queue.
+//!
+//! This is right under two conditions, and both are looked after here. Hyper must hand on the
+//! slices themselves and no copies of them: it does so while it writes vectored, which
+//! [`Sending`] says it can; a copy would be noticed, see [`Sending::poll_write`]. And what is on
+//! the queue must be in the order of the slices: a connection of HTTP/1 has one answer at a time,
+//! and each piece is put there in the moment in which its slices are given away.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What stands for the bytes of files. Its content never goes anywhere, and since it is all zeros
+/// it takes no room, neither in the program nor in memory.
+static PAGE: [u8; LARGEST] = [0; LARGEST];
+
+/// The largest piece of a file, in bytes.
+pub(super) const LARGEST: usize = 1 << 20;
+
+/// How much of a file is read at a time where it cannot be sent.
+const READ: usize = 256 << 10;
+
+/// The pieces of files that a connection has promised to send.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pieces(Arc<Mutex<VecDeque<Piece>>>);
+
+/// A part of a file that has all its bytes.
+#[derive(Debug)]
+struct Piece {
+    file: Arc<File>,
+    offset: u64,
+    left: usize,
+}
+
+impl Pieces {
+    /// Promises at most [`LARGEST`] bytes of a file, and gives the bytes that stand for them. The
+    /// file must have them already.
+    pub(super) fn promise(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
+        let left = length.min(LARGEST);
+        self.queue().push_back(Piece {
+            file: Arc::clone(file),
+            offset,
+            left,
+        });
+        Bytes::from_static(&PAGE[..left])
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Piece>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the head of the queue, and takes what it has sent off it. `length` is
+    /// what hyper believes it sends.
+    fn send(
+        &self,
+        length: usize,
+        send: impl FnOnce(&File, u64, usize) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut queue = self.queue();
+        let Some(piece) = queue.front_mut() else {
+            return Err(io::Error::other("bytes of a file that nobody promised"));
+        };
+        let sent = send(&piece.file, piece.offset, piece.left.min(length))?;
+        if sent == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "a stored file ends before its size",
+            ));
+        }
+        piece.offset += sent as u64;
+        piece.left = piece.left.saturating_sub(sent);
+        if piece.left == 0 {
+            queue.pop_front();
+        }
+        Ok(sent)
+    }
+}
+
+/// Whether these bytes stand for those of a file.
+fn stands_for_file(bytes: &[u8]) -> bool {
+    let page = PAGE.as_ptr_range();
+    !bytes.is_empty() && page.contains(&bytes.as_ptr())
+}
+
+/// A connection on which files are sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    stream: TcpStream,
+    pieces: Pieces,
+    /// The bytes read of the head of the queue, where its file cannot be sent.
+    read: Vec<u8>,
+}
+
+impl Sending {
+    pub(super) fn new(stream: TcpStream, pieces: Pieces) -> Self {
+        Self {
+            stream,
+            pieces,
+            read: Vec::new(),
+        }
+    }
+
+    fn poll_send_file(
+        &mut self,
+        context: &mut Context<'_>,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            let Self {
+                stream,
+                pieces,
+                read,
+            } = &mut *self;
+            let sent = stream.try_io(Interest::WRITABLE, || {
+                pieces.send(length, |file, offset, length| {
+                    let mut from = offset;
+                    match rustix::fs::sendfile(stream.as_fd(), file, Some(&mut from), length) {
+                        // Some file systems cannot, and say so at the first call.
+                        Err(Errno::INVAL | Errno::NOSYS) => {
+                            read.resize(length.min(READ), 0);
+                            let count = file.read_at(read, offset)?;
+                            let sent = rustix::net::send(
+                                stream.as_fd(),
+                                &read[..count],
+                                SendFlags::NOSIGNAL,
+                            );
+                            Ok(sent?)
+                        }
+                        sent => Ok(sent?),
+                    }
+                })
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    /// Writes what comes before a file. The kernel waits for the file's bytes to fill the packet.
+    fn poll_send_before_file(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                Ok(rustix::net::send(self.stream.as_fd(), bytes, flags)?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Sending {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Sending {
+    /// Hyper copies into one buffer only what is to go out unvectored. Nothing here does, but if
+    /// it did while a file is on the queue, its zeros would go out for content: that must not be.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if stands_for_file(bytes) {
+            return self.poll_send_file(context, bytes.len());
+        }
+        if !self.pieces.queue().is_empty() {
+            let copied = io::Error::other("a file's bytes were copied on their way");
+            return Poll::Ready(Err(copied));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let before = slices
+            .iter()
+            .take_while(|slice| !stands_for_file(slice))
+            .count();
+        match (&slices[..before], slices.get(before)) {
+            ([], Some(file)) => self.poll_send_file(context, file.len()),
+            ([head], Some(_)) => self.poll_send_before_file(context, head),
+            (plain, _) => Pin::new(&mut self.stream).poll_write_vectored(context, plain),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::io::Write as _;
+
+    use http::{Request, Response};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    fn file_of(content: &[u8]) -> Arc<File> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Arc::new(file)
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at / 7 + at / 4096) as u8).collect()
+    }
+
+    /// A connection, and the far end of it.
+    async fn pair(pieces: &Pieces) -> (Sending, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        (Sending::new(near.unwrap().0, pieces.clone()), far.unwrap())
+    }
+
+    /// Answers one request with these parts of a file, and says what arrives.
+    async fn answer(file: Arc<File>, parts: Vec<(u64, usize)>) -> (hyper::Result<()>, Vec<u8>) {
+        let pieces = Pieces::default();
+        let (near, mut far) = pair(&pieces).await;
+        let service = service_fn(move |_: Request<hyper::body::Incoming>| {
+            let (file, pieces, parts) = (Arc::clone(&file), pieces.clone(), parts.clone());
+            let total: usize = parts.iter().map(|(_, length)| length).sum();
+            // Promised when it is asked for, as bodies do.
+            let frames = futures_util::stream::iter(parts).map(move |(offset, length)| {
+                Ok::<_, Infallible>(Frame::data(pieces.promise(&file, offset, length)))
+            });
+            async move {
+                let response = Response::builder().header("content-length", total);
+                Ok::<_, Infallible>(response.body(StreamBody::new(frames)).unwrap())
+            }
+        });
+        let client = async {
+            far.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            let mut got = Vec::new();
+            drop(far.read_to_end(&mut got).await);
+            got
+        };
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(near), service);
+        let (served, got) = tokio::join!(serving, client);
+        let head = got
+            .windows(4)
+            .position(|bytes| bytes == b"\r\n\r\n")
+            .unwrap_or(0)
+            + 4;
+        (served, got[head.min(got.len())..].to_vec())
+    }
+    use futures_util::StreamExt as _;
+
+    #[tokio::test]
+    async fn what_arrives_is_the_file_and_not_the_page() {
+        let content = content(3 * LARGEST + 12_345);
+        let file = file_of(&content);
+        let whole = (0..content.len()).step_by(LARGEST);
+        let parts = whole
+            .map(|at| (at as u64, LARGEST.min(content.len() - at)))
+            .collect();
+        let (served, got) = answer(Arc::clone(&file), parts).await;
+        served.unwrap();
+        assert!(got == content, "{} of {} bytes", got.len(), content.len());
+        let (served, got) = answer(file, vec![(1_000_001, 1), (5, 70_000), (0, 3)]).await;
+        served.unwrap();
+        let expected = [
+            &content[1_000_001..1_000_002],
+            &content[5..70_005],
+            &content[..3],
+        ];
+        assert!(got == expected.concat());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_too_short_cuts_the_connection() {
+        let (served, got) = answer(file_of(&content(1000)), vec![(0, 1001)]).await;
+        assert!(served.is_err());
+        assert!(got == content(1000));
+    }
+
+    #[tokio::test]
+    async fn a_copied_page_is_never_sent() {
+        let pieces = Pieces::default();
+        let (mut near, _far) = pair(&pieces).await;
+        let page = pieces.promise(&file_of(b"abc"), 0, 3);
+        assert!(near.write(&page.to_vec()).await.is_err());
+        assert_eq!(near.write(&page).await.unwrap(), 3);
+        // Nothing is promised any more.
+        assert!(near.write(&page).await.is_err());
+    }
+
+    #[test]
+    fn only_the_page_stands_for_a_file() {
+        assert!(stands_for_file(&PAGE) && stands_for_file(&PAGE[LARGEST - 1..]));
+        assert!(!stands_for_file(&[0; 10]) && !stands_for_file(&PAGE[..0]));
+        let bytes = Bytes::from_static(&PAGE[5..]);
+        assert!(stands_for_file(&bytes));
+    }
+}
