@@ -27,8 +27,10 @@ pub(crate) fn rows(rounds: usize, streams: usize) -> Vec<Row> {
         // Hashed on as many processors as there are streams, as a server could.
         let hashing = Instant::now();
         let digests: Vec<String> = thread::scope(|scope| {
-            let hash = |bytes| scope.spawn(move || sha256(bytes));
-            let hashes: Vec<_> = contents.iter().map(hash).collect();
+            let hashes: Vec<_> = contents
+                .iter()
+                .map(|bytes| scope.spawn(move || sha256(bytes)))
+                .collect();
             hashes
                 .into_iter()
                 .map(|hash| hash.join().expect("a hash"))
