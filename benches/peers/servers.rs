@@ -114,10 +114,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // nginx takes its workers with it only if it is asked to.
         let pid = rustix::process::Pid::from_child(&self.process);
-        drop(rustix::process::kill_process(
-            pid,
-            rustix::process::Signal::TERM,
-        ));
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a server");
         self.process.wait().expect("its end");
     }
 }
