@@ -4,6 +4,7 @@ mod allocator;
 mod config;
 mod garbage_collect;
 mod log;
+mod offline;
 mod parts;
 mod reload;
 mod serve;
@@ -52,6 +53,8 @@ enum Command {
     Serve(ConfigFile),
     /// Remove content that nothing refers to, also while a larder serves it
     GarbageCollect(garbage_collect::Arguments),
+    /// Ask no upstream and serve what is here, or ask again, also while a larder serves it
+    Offline(offline::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -83,6 +86,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
+        Some(Command::Offline(arguments)) => offline::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,7 @@ pub(super) fn registry(config: &Config) -> Result<RegistrySettings, String> {
     Ok(RegistrySettings {
         fresh_for: config.cache.fresh_for,
         offline: config.cache.offline,
+        hold: config.cache.hold.clone(),
         delete: storage.delete,
         readonly: storage.readonly,
         catalog_limit: config.catalog_max_entries,

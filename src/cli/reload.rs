@@ -59,12 +59,15 @@ impl Running {
         let upstreams = parts::upstreams(&config, &self.upstreams)?;
         let settings = parts::registry(&config)?;
         let manners = parts::manners(&config, access.clone())?;
+        let default = config.upstreams.default.as_ref().map(ToString::to_string);
+        let (new, old) = (parts::working(&upstreams), &self.registry);
+        let holds = old.check_holds(&settings, new.clone(), default.clone());
+        holds.map_err(|error| error.to_string())?;
         if let (Some(tls), Some(settings)) = (&self.tls, parts::tls(&config)) {
             tls.reload(settings).map_err(|error| error.to_string())?;
         }
-        let default = config.upstreams.default.as_ref().map(ToString::to_string);
-        self.registry
-            .reload(settings, parts::working(&upstreams), default);
+        let reloaded = old.reload(settings, new, default);
+        reloaded.map_err(|error| error.to_string())?;
         self.handler.reload(manners);
         serve::warn_of(&config);
         for key in needing_a_restart(&self.config, &config) {

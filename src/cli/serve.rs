@@ -56,6 +56,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     let store = store.map_err(|error| error.to_string())?;
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
+    let registry = registry.map_err(|error| error.to_string())?;
     let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
     let server = Server::bind(&parts::listen(&config), parts::tls(&config)).await;
     let server = server.map_err(|error| error.to_string())?;
@@ -72,6 +73,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
         );
     }
     registry.keep_swept();
+    registry.keep_upstreams_noted();
     registry.keep_collected();
     let handler = handler.among(services.around());
     let running = Running {

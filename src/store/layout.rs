@@ -3,6 +3,8 @@
 //! ```text
 //! <root>/larder.lock                                   who serves this directory
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
+//! <root>/larder.offline                                empty: no upstream is asked
+//! <root>/larder.upstreams                              what is known of the upstreams: a hint
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
@@ -60,6 +62,14 @@ impl Layout {
 
     pub(super) fn collect(root: &Path) -> PathBuf {
         root.join("larder.collect")
+    }
+
+    pub(super) fn offline(root: &Path) -> PathBuf {
+        root.join("larder.offline")
+    }
+
+    pub(super) fn upstreams(root: &Path) -> PathBuf {
+        root.join("larder.upstreams")
     }
 
     pub(super) fn blobs(&self) -> &Path {

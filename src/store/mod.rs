@@ -18,12 +18,14 @@ mod layout;
 mod link;
 mod lock;
 mod mirror;
+mod offline;
 mod publish;
 mod referrers;
 mod repository;
 mod staged;
 mod sweep;
 mod upload;
+mod upstreams_hint;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,10 +37,12 @@ use crate::oci::{Digest, RepositoryName};
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
 pub use mirror::TagState;
+pub use offline::{is_offline, set_offline};
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use upload::{UploadId, UploadProgress};
+pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
 
 use hold::Holds;
 use layout::Layout;

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::client::{Ask, Client, Subject};
 use super::error::UpstreamError;
+use super::line::Looks;
 use super::retry::{TRIES, backoff};
 use super::transport::Answer;
 use crate::oci::range::content_range;
@@ -39,6 +40,7 @@ pub struct BlobStream {
     state: State,
     /// Tries since the last byte.
     failures: u32,
+    looks: Looks,
 }
 
 #[derive(Debug)]
@@ -142,6 +144,8 @@ async fn open(
 ) -> Result<Opening, UpstreamError> {
     let mut ask = Ask::new(Subject::Blobs, Method::GET, name, url(client, name, digest));
     ask.tries = tries;
+    // Who has only one try left is in the middle of a blob.
+    ask.insistent = tries < TRIES;
     if from > 0 {
         ask = ask.range(from, None);
     }
@@ -201,6 +205,7 @@ impl BlobStream {
             position: from,
             state,
             failures: 0,
+            looks: Looks::new(),
         })
     }
 
@@ -214,6 +219,19 @@ impl BlobStream {
     /// When the connection breaks, the registry is asked for the rest. An error is for good: the
     /// next call returns it again. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        let client = Arc::clone(&self.client);
+        let line = &client.transport.line;
+        let next = match self.looks.check(line) {
+            Ok(()) => line.until_cut(self.come()).await,
+            Err(cut) => Err(cut),
+        };
+        if let Err(error) = &next {
+            self.state = State::Failed(error.clone());
+        }
+        next
+    }
+
+    async fn come(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             match &mut self.state {
                 State::Ended => return Ok(None),

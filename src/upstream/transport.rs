@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::address::{Forbidden, Policy, Resolver, proxies_of_environment};
+use super::availability::Availability;
 use super::error::UpstreamError;
+use super::line::Line;
 use super::settings::Timeouts;
 use super::tls;
 
@@ -81,7 +83,11 @@ impl From<Fault> for UpstreamError {
 #[derive(Debug)]
 pub(super) struct Transport {
     /// For the log.
-    name: String,
+    pub(super) name: String,
+    /// Where signs of life are counted as such.
+    home: url::Origin,
+    availability: Arc<Availability>,
+    pub(super) line: Line,
     client: OnceCell<Client>,
     own_authorities: Vec<CertificateDer<'static>>,
     policy: Arc<Policy>,
@@ -91,6 +97,7 @@ pub(super) struct Transport {
 impl Transport {
     /// Connections to the upstream at `url`; none is made yet.
     pub(super) fn new(
+        availability: Arc<Availability>,
         name: String,
         url: &Url,
         own_authorities: Vec<CertificateDer<'static>>,
@@ -98,6 +105,9 @@ impl Transport {
     ) -> Self {
         Self {
             name,
+            home: url.origin(),
+            availability,
+            line: Line::default(),
             client: OnceCell::new(),
             own_authorities,
             policy: Arc::new(Policy::new(url, proxies_of_environment())),
@@ -112,7 +122,12 @@ impl Transport {
         let mut at_home = true;
         for _ in 0..=MAX_REDIRECTS {
             let authorization = request.authorization.filter(|_| at_home);
-            let response = self.send_once(request, &url, authorization).await?;
+            self.line.check()?;
+            let response = self.send_once(request, &url, authorization).await;
+            if url.origin() == self.home && !matches!(response, Err(Fault::Final(_))) {
+                self.availability.heard();
+            }
+            let response = response?;
             if !is_redirect(response.status()) {
                 return Ok(Answer { response, at_home });
             }
@@ -358,7 +373,9 @@ mod tests {
             let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
             let upstream = Url::parse("https://registry.example.com").unwrap();
             let timeouts = Timeouts::default();
-            let transport = Transport::new("test".to_owned(), &upstream, Vec::new(), timeouts);
+            let availability = Arc::new(Availability::new(String::new()));
+            let name = "test".to_owned();
+            let transport = Transport::new(availability, name, &upstream, Vec::new(), timeouts);
             transport.check_hop(&from, &to).is_ok()
         };
         for (from, to) in [

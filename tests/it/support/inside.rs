@@ -145,6 +145,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
     let settings = Settings {
         fresh_for: Duration::from_mins(5),
         offline: false,
+        hold: Vec::new(),
         delete: true,
         readonly: false,
         catalog_limit: 1000,
@@ -174,6 +175,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
         upstreams.into_iter().collect::<BTreeMap<_, _>>(),
         default,
     )
+    .expect("no holds")
 }
 
 impl Inside {
