@@ -129,13 +129,12 @@ impl Registry {
         want: Want,
     ) -> Result<(ManifestAnswer, Outcome), String> {
         let asked = Instant::now();
-        match tokio::time::timeout(PATIENCE, self.ask(mirror, upstream, tag, want)).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => {
-                upstream.waited_in_vain(asked);
-                Err(format!("upstream {}: no answer yet", upstream.name()))
-            }
-        }
+        let asking = self.ask(mirror, upstream, tag, want);
+        let Ok(answer) = tokio::time::timeout(PATIENCE, asking).await else {
+            upstream.waited_in_vain(asked);
+            return Err(format!("upstream {}: no answer yet", upstream.name()));
+        };
+        answer.map_err(|error| error.to_string())
     }
 
     /// Finds out what a tag names now, and whether its upstream is back, while nobody waits.

@@ -27,6 +27,7 @@ mod mirror_referrers;
 mod mirror_tags;
 mod names;
 mod notifications;
+mod offline;
 mod programs_themselves;
 mod registry;
 mod reload;

@@ -450,6 +450,13 @@ impl Larder {
         run(command, b"").await
     }
 
+    /// Runs a command of its program, with its configuration as the last argument.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let home = new_home("command");
+        let command = larder(&self.config, &self.environment, &home, arguments);
+        run(command, b"").await
+    }
+
     /// The same as a command that a test starts, and the directory that it needs as long.
     pub(crate) fn collector(&self, arguments: &[&str]) -> (Command, TempDir) {
         let home = new_home("collect");
