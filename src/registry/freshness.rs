@@ -101,10 +101,7 @@ impl Registry {
         let failure = match upstream.presence() {
             Presence::Here => match self.ask_briefly(mirror, &upstream, tag, want).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => {
-                    self.inner.memory.remember_failure(&key);
-                    failure
-                }
+                Err(failure) => failure,
             },
             Presence::Away(reason) => reason.to_string(),
             Presence::Due(reason) => {
@@ -129,12 +126,20 @@ impl Registry {
         want: Want,
     ) -> Result<(ManifestAnswer, Outcome), String> {
         let asked = Instant::now();
+        let key = (mirror.repository.name().clone(), tag.clone());
         let asking = self.ask(mirror, upstream, tag, want);
         let Ok(answer) = tokio::time::timeout(PATIENCE, asking).await else {
             upstream.waited_in_vain(asked);
+            self.inner.memory.remember_failure(&key);
             return Err(format!("upstream {}: no answer yet", upstream.name()));
         };
-        answer.map_err(|error| error.to_string())
+        answer.map_err(|error| {
+            // What is the upstream's failure and not the tag's is over when it is back.
+            if upstream.presence() == Presence::Here {
+                self.inner.memory.remember_failure(&key);
+            }
+            error.to_string()
+        })
     }
 
     /// Finds out what a tag names now, and whether its upstream is back, while nobody waits.

@@ -152,17 +152,15 @@ async fn one_that_was_down_is_revalidated_behind_a_stale_answer_and_a_reload_ask
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_swallows_packets_or_has_no_address_delays_a_cached_pull_once() {
+async fn one_that_swallows_packets_delays_a_cached_pull_once() {
     let (_hub, mut larder, _) = started().await;
     let swallowing = Swallowing::start().await;
-    for url in [swallowing.url.as_str(), "http://registry.invalid:5000"] {
-        move_upstream(&mut larder, url).await;
-        let (first, waited) = timed(&larder, X).await;
-        assert_eq!((first.status, first.cache()), (200, "stale"), "{url}");
-        assert!(waited < Duration::from_millis(3500), "{url}: {waited:?}");
-        for path in [X, Y, TAGS] {
-            is_quick(&larder, path, "stale").await;
-        }
+    move_upstream(&mut larder, &swallowing.url).await;
+    let (first, waited) = timed(&larder, X).await;
+    assert_eq!((first.status, first.cache()), (200, "stale"));
+    assert!(waited < Duration::from_millis(3500), "{waited:?}");
+    for path in [X, Y, TAGS] {
+        is_quick(&larder, path, "stale").await;
     }
     larder.finish().await;
 }

@@ -13,12 +13,15 @@ const X: &str = "/v2/library/x/manifests/1";
 /// Lets the hub say how many of a hundred pulls are left.
 fn left(hub: &Hub, remaining: u64) -> FaultId {
     let fault = Fault::on(Where::manifests())
-        .does(What::Header("RateLimit-Limit", "100;w=21600".to_owned()))
-        .does(What::Header(
+        .does(What::OtherHeader(
+            "ratelimit-limit",
+            "100;w=21600".to_owned(),
+        ))
+        .does(What::OtherHeader(
             "ratelimit-remaining",
             format!("{remaining};w=21600"),
         ))
-        .does(What::Header(
+        .does(What::OtherHeader(
             "docker-ratelimit-source",
             "203.0.113.7".to_owned(),
         ));
@@ -78,8 +81,11 @@ async fn garbage_in_the_headers_is_harmless() {
         ("0;w=0", "0;w=0"),
     ] {
         let fault = Fault::on(Where::manifests())
-            .does(What::Header("ratelimit-limit", limit.to_owned()))
-            .does(What::Header("ratelimit-remaining", remaining.to_owned()));
+            .does(What::OtherHeader("ratelimit-limit", limit.to_owned()))
+            .does(What::OtherHeader(
+                "ratelimit-remaining",
+                remaining.to_owned(),
+            ));
         let fault = hub.fault(fault);
         assert_eq!(larder.get(X).await.status, 200, "{limit} {remaining}");
         hub.heal(fault);
