@@ -337,8 +337,11 @@ impl Availability {
 
     /// Forgets that it was down: whoever says so may have mended it.
     pub(super) fn forget(&self) {
-        *self.condition() = Condition::default();
+        let before = std::mem::take(&mut *self.condition());
         self.changed.send_replace(());
+        if before.down.is_some() {
+            tracing::info!("upstream {} was down, and is asked again", self.name);
+        }
     }
 
     fn take_note(
