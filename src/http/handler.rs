@@ -20,6 +20,7 @@ use super::answer::{API_VERSION, Answer};
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::error::Refusal;
+use super::pushes::UPLOAD_METHODS;
 use super::server::Peer;
 
 /// What the person at the client should know of a stale answer.
@@ -281,7 +282,7 @@ impl Handler {
             Route::Uploads(target, new) if method == Method::POST => {
                 self.start_upload(caller, &target, &new, body).await
             }
-            Route::Upload(target, step) => self.upload(asked, &target, &step, body, allow).await,
+            Route::Upload(target, step) => self.upload(asked, caller, &target, &step, body).await,
             Route::Referrers(target, subject, artifact_type, page) if get => {
                 let artifact_type = artifact_type.as_deref();
                 self.referrers(asked, &target, &subject, artifact_type, &page)
@@ -332,7 +333,7 @@ fn allowed(route: &Route) -> &'static str {
         Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
         Route::Blob(..) => "DELETE, GET, HEAD",
         Route::Uploads(..) => "POST",
-        Route::Upload(..) => "DELETE, GET, HEAD, PATCH, PUT",
+        Route::Upload(..) => UPLOAD_METHODS,
     }
 }
 
