@@ -139,7 +139,8 @@ impl Handler {
             .finish_upload(&repository, &id, chunk, bytes, &digest)
             .await;
         if finished.is_err() {
-            // Nobody was told of the session, so nobody can go on with it.
+            // Nobody was told of the session, so nobody can go on with it. It may be gone already;
+            // one that stays is swept, and the client learns what went wrong before.
             drop(self.registry.cancel_upload(&repository, &id).await);
         }
         finished?;
