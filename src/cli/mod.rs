@@ -80,9 +80,12 @@ pub fn run() -> ExitCode {
         };
     }
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-    if let (Some(name), Some(unknown)) = (name, cli.unknown_command()) {
-        say(&format!("Error: unknown command {unknown:?} for {name:?}"));
-        say(&format!("Run '{name} --help' for usage."));
+    if let Some(unknown) = cli.unknown_command().filter(|_| is_distribution) {
+        let unknown = unknown.display();
+        say(&format!(
+            "Error: unknown command \"{unknown}\" for \"registry\""
+        ));
+        say("Run 'registry --help' for usage.");
         // With 0: Distribution's main function takes no notice of what its commands say.
         return ExitCode::SUCCESS;
     }
