@@ -8,6 +8,7 @@ use crate::support::image::Image;
 use crate::support::programs::{
     Answer, Dockerd, File, Htpasswd, Larder, Options, Recorder, Skopeo,
 };
+use crate::support::until::until;
 
 const FILES: &[File<'static>] = &[("etc/greeting", b"hello\n")];
 
@@ -92,13 +93,7 @@ async fn a_removed_user_is_out_at_once() {
     assert_eq!(told().await, (404, 404));
     users.replace(&USERS[1..]);
     // The file is looked at once a second at most.
-    let gone = async {
-        while told().await != (401, 401) {
-            tokio::task::yield_now().await;
-        }
-    };
-    let patience = std::time::Duration::from_secs(10);
-    tokio::time::timeout(patience, gone).await.expect("out");
+    until("she is out", async || told().await == (401, 401)).await;
     larder.finish().await;
 }
 
