@@ -16,12 +16,12 @@ use super::answer::{Answer, SUBJECT, TAG, UPLOAD_UUID};
 use super::body;
 use super::error::Refusal;
 use super::events::News;
-use super::handler::{Asked, Handler};
+use super::handler::{Asked, Turn};
 
 /// What is done with an upload session that exists.
 pub(super) const UPLOAD_METHODS: &str = "DELETE, GET, HEAD, PATCH, PUT";
 
-impl Handler {
+impl Turn {
     pub(super) async fn put_manifest(
         &self,
         asked: &Asked<'_>,
@@ -162,7 +162,7 @@ impl Handler {
         let name = match from {
             MountFrom::Nowhere => return Ok(None),
             // Only where everybody may pull everything: who else would have to be asked is not said.
-            MountFrom::Anywhere if !self.access().is_open() => return Ok(None),
+            MountFrom::Anywhere if !self.manners.access.is_open() => return Ok(None),
             MountFrom::Anywhere => {
                 let mounted = self.registry.mount(repository, None, digest).await?;
                 return Ok(mounted.then(|| News::pushed_blob(repository, digest)));
@@ -230,7 +230,7 @@ impl Handler {
 
     /// Whose the sessions are that a caller starts.
     fn pusher(&self, caller: &Caller) -> Pusher {
-        if self.access().is_open() {
+        if self.manners.access.is_open() {
             return Pusher::Anybody;
         }
         caller.name().map_or(Pusher::Nameless, Pusher::named)
