@@ -38,7 +38,7 @@ pub use mirror::TagState;
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
-pub use upload::{UploadId, UploadProgress};
+pub use upload::{Pusher, UploadId, UploadProgress};
 
 use hold::Holds;
 use layout::Layout;
