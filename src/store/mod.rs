@@ -41,7 +41,7 @@ pub use offline::{is_offline, set_offline};
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
-pub use upload::{UploadId, UploadProgress};
+pub use upload::{Pusher, UploadId, UploadProgress};
 pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
 
 use hold::Holds;
