@@ -68,7 +68,9 @@ impl Holds {
     }
 
     fn get(&self, name: &RepositoryName, tag: &Tag) -> Option<&Digest> {
-        // Nobody has many; most have none.
+        if self.0.is_empty() {
+            return None;
+        }
         self.0.get(&(name.clone(), tag.clone()))
     }
 }

@@ -182,6 +182,24 @@ async fn one_that_is_silent_about_one_thing_gives_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_down_does_not_hold_up_a_push_of_a_new_name() {
+    let (_hub, mut larder, _) = started().await;
+    let silent = Silent::start();
+    move_upstream(&mut larder, &silent.url).await;
+    let unknown = |digit: &str| format!("/v2/team/app/blobs/sha256:{}", digit.repeat(64));
+    let started = Instant::now();
+    for digit in ["1", "2", "3"] {
+        assert_eq!(larder.head(&unknown(digit)).await.status, 404);
+    }
+    let took = started.elapsed();
+    assert!(
+        took < Duration::from_secs(5),
+        "three layers, one wait: {took:?}"
+    );
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fill_under_way_goes_on_by_its_own_rules() {
     let hub = Hub::start().await;
     let content: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
