@@ -119,8 +119,8 @@ impl Registry {
         let (repository, stored) = (mirror.repository.clone(), Arc::clone(&manifest));
         let kept = blocking(move || {
             repository.put_manifest(&stored.digest, &stored.media_type, &stored.bytes)?;
-            for tag in held {
-                repository.put_tag_state(&tag, &unchecked(&stored.digest))?;
+            for tag in &held {
+                repository.put_tag_state(tag, &unchecked(&stored.digest))?;
             }
             for (tag, checked) in tags {
                 // A tag that was checked later than this was told has moved on.
