@@ -205,6 +205,7 @@ pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
         },
         only_tls13: tls.minimum == config::TlsVersion::Tls13,
         cipher_suites: tls.cipher_suites.iter().copied().map(suite).collect(),
+        http2: config.http.http2,
     })
 }
 

@@ -86,6 +86,7 @@ fn needing_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("http.addr", was.listen != is.listen),
         ("http.tls", was.tls.is_some() != is.tls.is_some()),
+        ("http.h2c", was.h2c != is.h2c),
         ("http.draintimeout", was.drain_timeout != is.drain_timeout),
         ("http.debug", was.debug != is.debug),
         ("notifications", old.notifications != new.notifications),

@@ -59,6 +59,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
     let server = Server::bind(&parts::listen(&config), parts::tls(&config)).await;
     let server = server.map_err(|error| error.to_string())?;
+    let server = server.with_h2c(config.http.h2c);
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,

@@ -52,12 +52,6 @@ const KEYS: &[(&str, Fate, &str)] = &[
         Needless,
         "larder sizes its own pool of threads",
     ),
-    ("http.http2", Needless, "larder speaks HTTP/1.1"),
-    (
-        "http.h2c",
-        Ignored,
-        "larder speaks HTTP/1.1, which every client does too",
-    ),
     (
         "middleware",
         Ignored,

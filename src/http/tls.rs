@@ -33,7 +33,13 @@ pub struct TlsSettings {
     pub only_tls13: bool,
     /// The TLS 1.2 suites to offer, by their IANA names; none stands for all.
     pub cipher_suites: Vec<String>,
+    /// Whether HTTP/2 is offered beside HTTP/1.1.
+    pub http2: bool,
 }
+
+/// HTTP/2 and HTTP/1.1, as a handshake names them. RFC 7301 §6, RFC 9113 §3.2.
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
 
 /// What clients must show. The words are Distribution's, which are Go's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,16 +165,22 @@ fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let config = builder.with_single_cert(chain, key).map_err(|error| {
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
         let problem = format!("cannot be used with {}: {error}", settings.key.display());
         failed(&settings.certificate, problem)
     })?;
-    Ok(with_http(config))
+    config.alpn_protocols = protocols(settings);
+    Ok(config)
 }
 
-fn with_http(mut config: ServerConfig) -> ServerConfig {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
+/// What a client may choose from, the preferred first.
+fn protocols(settings: &TlsSettings) -> Vec<Vec<u8>> {
+    let http2 = settings.http2.then_some(HTTP2);
+    http2
+        .into_iter()
+        .chain([HTTP1])
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 fn provider(suites: &[String]) -> CryptoProvider {

@@ -20,6 +20,7 @@ mod configuration;
 mod conformance;
 mod health;
 mod hostile_upstream;
+mod http2;
 mod hub_itself;
 mod laws;
 mod mirror_blobs;

@@ -224,7 +224,6 @@ fn no_key_of_distribution_is_unknown() {
             "auth.token.signingalgorithms[2]",
             "middleware has no effect",
             "http.tls.ciphersuites[2]",
-            "http.h2c has no effect",
             "proxy.ttl has no effect",
             "policy has no effect",
             "compatibility has no effect",

@@ -9,6 +9,7 @@
 mod archive;
 mod buildah;
 mod containerd;
+mod curl;
 mod daemon;
 mod distribution;
 mod dockerd;
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 pub(crate) use self::archive::File;
 pub(crate) use self::buildah::Buildah;
 pub(crate) use self::containerd::Containerd;
+pub(crate) use self::curl::Curl;
 pub(crate) use self::distribution::{Distribution, DistributionOptions, TokenAuth};
 pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
 pub(crate) use self::htpasswd::Htpasswd;
@@ -44,7 +46,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -54,6 +56,7 @@ const PACKAGES: [(&str, &str); 9] = [
     ("buildah", "buildah"),
     ("umount", "mount"),
     ("htpasswd", "apache2-utils"),
+    ("curl", "curl"),
 ];
 
 /// What a command printed, and whether it succeeded.
