@@ -63,12 +63,6 @@ const KEYS: &[(&str, Fate, &str)] = &[
         "larder chooses the form of its Location headers; http.host fixes what they begin with",
     ),
     (
-        "http.tls.letsencrypt",
-        Refused,
-        "larder does not get certificates itself; let certbot get and renew them, write http.tls.certificate and \
-         http.tls.key with its files (larder reads them again when they change), and remove this section",
-    ),
-    (
         "redis",
         Needless,
         "larder needs no cache outside its own process",

@@ -313,7 +313,11 @@ async fn encrypted(
         Ok(shaken) => shaken.map_err(|error| error.to_string())?,
         Err(_) => return Err("the TLS handshake took too long".to_owned()),
     };
-    if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
+    let protocol = stream.get_ref().1.alpn_protocol();
+    if protocol == Some(tls::ACME) {
+        return Ok(());
+    }
+    if protocol == Some(tls::HTTP2) {
         return http2::serve(stream, peer, serving.handler, &serving.streams, watcher).await;
     }
     serve(stream, peer, serving.handler, watcher).await

@@ -35,6 +35,7 @@ use crate::oci::{Digest, RepositoryName};
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
 pub use mirror::TagState;
+pub use publish::write_secret;
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};

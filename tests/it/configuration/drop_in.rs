@@ -249,7 +249,6 @@ fn what_larder_does_not_do_is_in_the_manual() {
         }
     }
     for key in [
-        "http.tls.letsencrypt",
         "proxy.exec",
         "auth.silly",
         "storage.s3",
