@@ -111,7 +111,7 @@ mod tests {
         let start = SystemTime::UNIX_EPOCH;
         let end = start + Duration::from_secs(90);
         let renewal = Validity { start, end }.renewal();
-        assert_eq!(renewal, start + Duration::from_secs(60));
+        assert_eq!(renewal, start + Duration::from_mins(1));
     }
 
     proptest! {
