@@ -43,7 +43,7 @@ pub use notifications::{Endpoint, Notifications};
 pub use secret::Secret;
 pub use serving::{Debug, Http, Listen, Prometheus};
 pub use storage::{Collect, Storage, UploadPurging};
-pub use tls::{CipherSuite, ClientAuth, Tls, TlsVersion};
+pub use tls::{CipherSuite, ClientAuth, LetsEncrypt, Tls, TlsVersion};
 pub use upstreams::{Credentials, Upstream, UpstreamName, Upstreams};
 pub use validation::{Platforms, Validation};
 

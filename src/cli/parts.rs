@@ -6,6 +6,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::access::{self, Access, Scheme, TokenSettings};
+use crate::acme::{self, Acme};
 use crate::config::{self, AuthScheme, Config, Platforms};
 use crate::events;
 use crate::health::{self, What};
@@ -182,7 +183,19 @@ pub(super) fn listen(config: &Config) -> Listen {
     }
 }
 
-pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
+/// The certificate that is got from outside, if it is.
+pub(super) fn acme(config: &Config) -> Option<Acme> {
+    let settings = config.http.tls.as_ref()?.lets_encrypt.as_ref()?;
+    let cache = settings.cache.clone();
+    Some(Acme::open(acme::Settings {
+        hosts: settings.hosts.clone(),
+        email: settings.email.clone(),
+        directory: settings.directory.clone(),
+        cache: cache.unwrap_or_else(|| config.storage.root.join("acme.json")),
+    }))
+}
+
+pub(super) fn tls(config: &Config, acme: Option<&Acme>) -> Option<TlsSettings> {
     let tls = config.http.tls.as_ref()?;
     Some(TlsSettings {
         certificate: tls.certificate.clone(),
@@ -196,6 +209,8 @@ pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
         },
         only_tls13: tls.minimum == config::TlsVersion::Tls13,
         cipher_suites: tls.cipher_suites.iter().copied().map(suite).collect(),
+        http2: config.http.http2,
+        resolver: acme.map(|acme| Arc::new(acme.clone()) as Arc<_>),
     })
 }
 

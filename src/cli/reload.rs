@@ -4,7 +4,8 @@
 //! mistake changes nothing, and is in the log.
 
 use crate::access::Access;
-use crate::config::{AuthScheme, Config};
+use crate::acme::Acme;
+use crate::config::{AuthScheme, Config, LetsEncrypt};
 use crate::http::{Handler, Tls};
 use crate::registry::Registry;
 
@@ -16,6 +17,7 @@ pub(super) struct Running {
     pub(super) registry: Registry,
     pub(super) handler: Handler,
     pub(super) tls: Option<Tls>,
+    pub(super) acme: Option<Acme>,
     pub(super) config: Config,
     pub(super) upstreams: parts::Upstreams,
     pub(super) access: Access,
@@ -63,7 +65,7 @@ impl Running {
         let (new, old) = (parts::working(&upstreams), &self.registry);
         let holds = old.check_holds(&settings, new.clone(), default.clone());
         holds.map_err(|error| error.to_string())?;
-        if let (Some(tls), Some(settings)) = (&self.tls, parts::tls(&config)) {
+        if let (Some(tls), Some(settings)) = (&self.tls, parts::tls(&config, self.acme.as_ref())) {
             tls.reload(settings).map_err(|error| error.to_string())?;
         }
         let reloaded = old.reload(settings, new, default);
@@ -78,6 +80,10 @@ impl Running {
     }
 }
 
+fn authority(config: &Config) -> Option<&LetsEncrypt> {
+    config.http.tls.as_ref()?.lets_encrypt.as_ref()
+}
+
 /// What is different and cannot be changed while serving.
 fn needing_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (was, is) = (&old.http, &new.http);
@@ -89,6 +95,8 @@ fn needing_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("http.addr", was.listen != is.listen),
         ("http.tls", was.tls.is_some() != is.tls.is_some()),
+        ("http.tls.letsencrypt", authority(old) != authority(new)),
+        ("http.h2c", was.h2c != is.h2c),
         ("http.draintimeout", was.drain_timeout != is.drain_timeout),
         ("http.debug", was.debug != is.debug),
         ("notifications", old.notifications != new.notifications),

@@ -4,9 +4,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
-use http::header::{EXPECT, HeaderName, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use url::Url;
@@ -153,7 +153,8 @@ impl Handler {
 impl Turn {
     async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let started = Instant::now();
-        let (parts, mut incoming) = request.into_parts();
+        let (mut parts, mut incoming) = request.into_parts();
+        name_host(&mut parts);
         let client = Client::of(&parts, peer);
         let arrived = SystemTime::now();
         let answering = std::panic::AssertUnwindSafe(self.answer(&parts, peer, &mut incoming));
@@ -192,10 +193,18 @@ impl Turn {
         }
         // A client that waits for "100 Continue" sends nothing unless it is read.
         let unread = !http_body::Body::is_end_stream(&incoming);
-        if unread && record.status >= 400 && !parts.headers.contains_key(EXPECT) {
-            body::drain(incoming).await;
+        let refused = record.status >= 400 && !parts.headers.contains_key(EXPECT);
+        let mut rest = (unread && refused).then_some(incoming);
+        if parts.version < Version::HTTP_2
+            && let Some(rest) = rest.take()
+        {
+            body::drain(rest).await;
         }
-        response.map(|body| body.recorded(record))
+        if parts.method == Method::HEAD {
+            // On HTTP/2 it would be sent.
+            *response.body_mut() = Body::empty();
+        }
+        response.map(|body| body.recorded(record).leaving(rest))
     }
 
     async fn answer(&self, parts: &Parts, peer: Peer, body: &mut Incoming) -> Answered {
@@ -334,6 +343,20 @@ impl Turn {
             let host = admission::host(&asked.parts.headers);
             (scheme(asked.peer.is_tls), format!("{host}{prefix}"))
         }
+    }
+}
+
+/// Puts the host that a request's target names where the other readers look for it: in `Host`.
+///
+/// HTTP/2 has it in `:authority` alone. Where both are there the target counts: RFC 9112 §3.2.2.
+fn name_host(parts: &mut Parts) {
+    let Some(authority) = parts.uri.authority() else {
+        return;
+    };
+    // RFC 9110 §4.2.4: a username in it is a trick.
+    let host = authority.as_str().rsplit('@').next();
+    if let Ok(host) = HeaderValue::from_str(host.unwrap_or_default()) {
+        parts.headers.insert(HOST, host);
     }
 }
 

@@ -38,6 +38,7 @@ pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
 pub use mirror::TagState;
 pub use offline::{is_offline, set_offline};
+pub use publish::write_secret;
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};

@@ -42,14 +42,28 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Puts a small file in place, whole or not at all, durable on return.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let staged = Temporary::beside(path);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
+    write_with(&options, path, bytes)
+}
+
+fn write_with(options: &OpenOptions, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let staged = Temporary::beside(path);
     let mut file = in_directory(path, || options.open(&staged.0)).context("create", &staged.0)?;
     file.write_all(bytes).context("write", &staged.0)?;
     file.sync_all().context("sync", &staged.0)?;
     fs::rename(&staged.0, path).context("move into place", path)?;
     sync_parent(path)
+}
+
+/// Puts a small file in place that is nobody else's to read: like [`write_file`], with mode 0600.
+///
+/// # Errors
+/// The system's, with the path.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    write_with(&options, path, bytes)
 }
 
 /// Like [`write_file`], for what may be lost with the power: it is not synced.

@@ -13,6 +13,7 @@
 
 mod access;
 mod access_log;
+mod acme;
 mod architecture;
 mod clients;
 mod collect;
@@ -20,6 +21,7 @@ mod configuration;
 mod conformance;
 mod health;
 mod hostile_upstream;
+mod http2;
 mod hub_itself;
 mod laws;
 mod mirror_blobs;

@@ -220,7 +220,8 @@ fn larder(
 
 fn listening_on(line: &str) -> Option<String> {
     let (_, url) = line.split_once("listening on http")?;
-    let address = url.strip_prefix('s').unwrap_or(url).strip_prefix("://")?;
+    let schemes = ["s://", "+unix://", "://"];
+    let address = schemes.iter().find_map(|end| url.strip_prefix(end))?;
     Some(address.split_whitespace().next()?.to_owned())
 }
 
