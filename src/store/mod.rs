@@ -14,6 +14,7 @@ mod catalog;
 mod collect;
 mod file;
 mod hold;
+mod image;
 mod layout;
 mod link;
 mod lock;
@@ -34,6 +35,7 @@ use crate::oci::{Digest, RepositoryName};
 
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
+pub use image::{Care, ImageHere, PartHere, State};
 pub use mirror::TagState;
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
@@ -153,6 +155,13 @@ impl Store {
             },
             opened => opened,
         }
+    }
+
+    /// Opens the tree under `root` for reading, whoever serves it. Takes no lock and makes nothing:
+    /// what is there may change while it is read.
+    pub fn open_to_read(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("read", root)?;
+        Ok(Self::new(root, Holds::none(), None))
     }
 
     /// Whether no other process serves this directory.
