@@ -134,7 +134,9 @@ impl Walk {
     /// rest says it is.
     pub fn found(&mut self, ask: Ask, bytes: Option<&[u8]>) {
         match (ask.image, bytes) {
-            (Some(image), Some(bytes)) => self.decide(image, PlatformName::of_config(bytes)),
+            (Some(image), Some(bytes)) => {
+                self.decide(image, PlatformName::of_config(bytes).as_ref());
+            }
             // Whether it is wanted cannot be said: it had better be there.
             (Some(image), None) => self.take(image, None),
             (None, None) => self.add(Role::Manifest, ask.part, ask.platform),
@@ -207,8 +209,8 @@ impl Walk {
     }
 
     /// An image whose index does not say what it runs on; its config says it, or nobody does.
-    fn decide(&mut self, image: Image, platform: Option<PlatformName>) {
-        let wanted = match &platform {
+    fn decide(&mut self, image: Image, platform: Option<&PlatformName>) {
+        let wanted = match platform {
             Some(platform) => {
                 self.list(platform);
                 self.is_wanted(platform)
@@ -216,10 +218,10 @@ impl Walk {
             None => self.platforms.is_empty(),
         };
         if !wanted && image.is_top {
-            self.found.other.clone_from(&platform);
+            self.found.other = platform.cloned();
         }
         if wanted || image.is_top {
-            self.take(image, platform.as_ref());
+            self.take(image, platform);
         }
     }
 

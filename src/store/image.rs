@@ -243,31 +243,39 @@ mod tests {
         digest
     }
 
-    #[test]
-    fn an_image_is_whole_when_every_part_is_linked_and_of_its_size() {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::open(root.path()).unwrap();
-        let mirror = store.mirror(&"docker.io/library/x".parse().unwrap());
-        let config = put_blob(&mirror, br#"{"os":"linux","architecture":"arm64"}"#);
-        let layer = Digest::of(b"layer");
-        let image = |digest: &Digest, size: usize| {
-            json!({
-                "mediaType": MANIFEST,
-                "config": { "digest": config.as_str(), "size": 37 },
-                "layers": [{ "digest": digest.as_str(), "size": size }],
-            })
-        };
-        let arm = put_manifest(&mirror, MANIFEST, &image(&layer, 5));
-        let amd = Digest::of(b"not here");
-        let child = |digest: &Digest, architecture: &str| {
+    const CONFIG: &[u8] = br#"{"os":"linux","architecture":"arm64"}"#;
+
+    /// The manifest of an image with one layer.
+    fn image(config: &Digest, layer: &Digest, size: usize) -> serde_json::Value {
+        json!({
+            "mediaType": MANIFEST,
+            "config": { "digest": config.as_str(), "size": CONFIG.len() },
+            "layers": [{ "digest": layer.as_str(), "size": size }],
+        })
+    }
+
+    fn index(children: &[(&Digest, &str)]) -> serde_json::Value {
+        let child = |(digest, architecture): &(&Digest, &str)| {
             json!({
                 "digest": digest.as_str(), "size": 1,
                 "platform": { "os": "linux", "architecture": architecture },
             })
         };
-        let children = [child(&amd, "amd64"), child(&arm, "arm64")];
-        let index = json!({ "mediaType": INDEX, "manifests": children });
-        let index = put_manifest(&mirror, INDEX, &index);
+        let children: Vec<_> = children.iter().map(child).collect();
+        json!({ "mediaType": INDEX, "manifests": children })
+    }
+
+    #[test]
+    fn an_image_is_whole_when_every_part_is_linked_and_of_its_size() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let mirror = store.mirror(&"docker.io/library/x".parse().unwrap());
+        let config = put_blob(&mirror, CONFIG);
+        let layer = Digest::of(b"layer");
+        let arm = put_manifest(&mirror, MANIFEST, &image(&config, &layer, 5));
+        let amd = Digest::of(b"not here");
+        let children = [(&amd, "amd64"), (&arm, "arm64")];
+        let index = put_manifest(&mirror, INDEX, &index(&children));
         let arm64: [Platform; 1] = ["linux/arm64".parse().unwrap()];
         let look = |top: &Digest, platforms: &[Platform], care| {
             let here = mirror.image(top, platforms, care).unwrap();
@@ -302,7 +310,7 @@ mod tests {
             look(&index, &[], Care::Size),
             (false, missing(Role::Manifest))
         );
-        let wrong = put_manifest(&mirror, MANIFEST, &image(&layer, 6));
+        let wrong = put_manifest(&mirror, MANIFEST, &image(&config, &layer, 6));
         let expected = vec![(Role::Layer, State::WrongSize(5))];
         assert_eq!(look(&wrong, &arm64, Care::Size), (false, expected));
         let data = store.layout().blob_data(&layer);

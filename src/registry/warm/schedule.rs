@@ -25,7 +25,7 @@ const AGAIN: [Duration; 3] = [
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What is fetched on a schedule: `cache.warm`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warm {
     /// The images. None: nothing is done.
     pub images: Vec<Image>,
@@ -80,8 +80,8 @@ async fn keep_warming(registry: Registry, mut changes: watch::Receiver<u64>) {
         loop {
             let pause = again.next().filter(|_| !failed.is_empty());
             let until = pause.map_or(next, |pause| (Instant::now() + pause).min(next));
-            let changed = has_changed(&registry, &settings, &mut changes, until).await;
-            if changed || until == next {
+            let is_other = has_changed(&registry, &settings, &mut changes, until).await;
+            if is_other || until == next {
                 break;
             }
             failed = registry.warm_round(&settings, failed).await;
@@ -119,10 +119,9 @@ fn tell(warmed: &Warmed) {
         took,
     } = warmed;
     let (fetched, here) = (done.fetched.bytes, done.here.bytes);
-    match failure {
-        Some(error) => {
-            tracing::warn!(%image, fetched, here, ?took, "could not be fetched ahead: {error}");
-        }
-        None => tracing::info!(%image, fetched, here, ?took, "warm"),
+    if let Some(error) = failure {
+        tracing::warn!(%image, fetched, here, ?took, "could not be fetched ahead: {error}");
+    } else {
+        tracing::info!(%image, fetched, here, ?took, "warm");
     }
 }
