@@ -109,9 +109,10 @@ async fn a_platform_that_an_image_does_not_come_for_is_an_error_that_names_the_o
     hub.push("library/single", "1", &Image::random(9, &[2000]));
     let larder = Options::mirror_of(&hub).rest();
     let platforms = ["--platform", "linux/s390x", "--platform", "linux/amd64"];
-    let output = larder.run(&[&["warm", "app:1"], &platforms[..]].concat());
+    let warm = [&["warm", "app:1"], &platforms[..]].concat();
+    let output = larder.run(&warm).await;
     let named = "it does not come for linux/s390x: it comes for linux/amd64, linux/arm64";
-    assert_fails(&output.await, &[named]);
+    assert_fails(&output, &[named]);
     let sent = [0, 1].map(|child| blobs_sent(&hub, &image.children()[child]).len());
     assert_eq!(sent, [3, 0], "the other platform's is there");
     // Without an index there is nothing to choose.

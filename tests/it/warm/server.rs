@@ -41,24 +41,25 @@ async fn the_larder_that_runs_is_asked_and_fills_itself() {
     let elsewhere = Options::registry().rest();
     let url = larder.url();
     let foreign = "nowhere.example.com:5000/x";
-    let output = elsewhere.run(&["warm", "app:1", "app:2", foreign, "--server", &url]);
+    let warm = ["warm", "app:1", "app:2", foreign, "--server", &url];
+    let output = elsewhere.run(&warm).await;
     let reasons = [
         "2 of 3 images",
         "app:2: the server says: ",
         "x:latest: the server says: ",
     ];
-    assert_fails(&output.await, &reasons);
+    assert_fails(&output, &reasons);
     assert_eq!(blobs_sent(&hub, &image.children()[1]).len(), 3);
     let made = elsewhere.root().exists();
     assert!(!made, "nothing is made where nothing is stored");
     let ready = ["verify", "--offline", "app:1", "team/app:1"];
-    let ready = larder.run(&[&ready[..], &["--platform", "linux/arm64"]].concat());
+    let ready = [&ready[..], &["--platform", "linux/arm64"]].concat();
     let words = [
         "ready     app:1",
         "ready     team/app:1",
         "linux/amd64 only",
     ];
-    assert_says(ready.await, &words);
+    assert_says(larder.run(&ready).await, &words);
     larder.finish().await;
 }
 
