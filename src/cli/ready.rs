@@ -18,6 +18,7 @@ use super::parts;
 
 /// What of `larder verify` is about this.
 #[derive(Clone, Debug, Args)]
+#[group(id = "ready")]
 pub(super) struct Arguments {
     #[command(flatten)]
     images: Images,
