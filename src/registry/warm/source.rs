@@ -12,7 +12,7 @@ use crate::upstream::{Upstream, UpstreamError};
 use super::super::{Error, Outcome, Place, Registry, Want};
 use super::{Kept, WarmError};
 
-/// The pauses before a fill that broke off is tried again. A network that is away for a moment is
+/// The pauses before a blob that broke off is tried again. A network that is away for a moment is
 /// no reason to give an image up.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
@@ -145,24 +145,27 @@ impl Source {
         part: &Part,
         moved: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Kept, WarmError> {
-        match (self, located) {
-            (Self::Registry(registry), Located::Place(place)) => {
-                let mut pauses = PAUSES.into_iter();
-                loop {
-                    match filled(registry, place, part, moved).await {
-                        Err(WarmError::Registry(error)) if may_pass(&error) => {
-                            let Some(pause) = pauses.next() else {
-                                return Err(error.into());
-                            };
-                            tracing::info!(digest = %part.digest, %error, "trying again");
-                            sleep(pause).await;
-                        }
-                        ended => return ended,
-                    }
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let ended = match (self, located) {
+                (Self::Registry(registry), Located::Place(place)) => {
+                    filled(registry, place, part, moved).await
                 }
+                (Self::Server(server), Located::Name(name)) => {
+                    read(server, name, part, moved).await
+                }
+                _ => Err(Error::Vanished.into()),
+            };
+            match ended {
+                Err(error) if may_pass(&error) => {
+                    let Some(pause) = pauses.next() else {
+                        return Err(error);
+                    };
+                    tracing::info!(digest = %part.digest, %error, "trying again");
+                    sleep(pause).await;
+                }
+                ended => return ended,
             }
-            (Self::Server(server), Located::Name(name)) => read(server, name, part, moved).await,
-            _ => Err(Error::Vanished.into()),
         }
     }
 
@@ -276,17 +279,22 @@ async fn refused(
     words.map_or_else(|| error.into(), ServerError::Refused)
 }
 
-/// Whether a failure may be gone in a moment.
-fn may_pass(error: &Error) -> bool {
+/// Whether the failure of a blob may be gone in a moment.
+fn may_pass(error: &WarmError) -> bool {
     match error {
-        Error::Vanished => true,
-        Error::Upstream { error, .. } => matches!(
+        WarmError::Registry(Error::Upstream { error, .. }) => matches!(
             error,
             UpstreamError::Timeout { .. }
                 | UpstreamError::Unreachable { .. }
                 | UpstreamError::Failed { .. }
                 | UpstreamError::Misbehaved { .. }
         ),
+        // That is also what a larder says of a blob that its upstream did not send to the end.
+        WarmError::Server(error) => matches!(
+            error,
+            ServerError::NotFound | ServerError::Failed(_) | ServerError::Other(_)
+        ),
+        WarmError::Registry(Error::Vanished) => true,
         _ => false,
     }
 }
