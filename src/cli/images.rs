@@ -39,6 +39,12 @@ pub(super) fn unique(images: Vec<Image>) -> Vec<Image> {
         .collect()
 }
 
+/// How many images.
+pub(super) fn number(images: usize) -> String {
+    let plural = if images == 1 { "" } else { "s" };
+    format!("{images} image{plural}")
+}
+
 /// What is meant where nothing is named: the images of the configuration, for its platforms.
 pub(super) fn or_configured(
     images: Vec<Image>,

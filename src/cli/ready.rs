@@ -14,7 +14,7 @@ use crate::registry::{Names, Place};
 use crate::store::{Care, ImageHere, PartHere, State, Store};
 
 use super::images::{self, Images};
-use super::parts;
+use super::{ConfigOption, log, parts};
 
 /// What of `larder verify` is about this.
 #[derive(Clone, Debug, Args)]
@@ -41,7 +41,9 @@ struct Checked {
 }
 
 /// Looks for every image and says of each whether it is ready. Not all of them: an error.
-pub(super) fn run(arguments: &Arguments, config: &Config, json: bool) -> Result<(), String> {
+pub(super) fn run(arguments: &Arguments, file: &ConfigOption, json: bool) -> Result<(), String> {
+    let config = &file.file().load()?;
+    log::start(&config.log, &config.log.fields);
     let images = arguments.images.read()?;
     let is_named = !images.is_empty();
     let (images, mut platforms) = images::or_configured(images, &arguments.platforms, config)?;
@@ -49,10 +51,7 @@ pub(super) fn run(arguments: &Arguments, config: &Config, json: bool) -> Result<
     if is_default {
         platforms.push(images::this_machine());
     }
-    let store = Store::open_to_read(&config.storage.root).map_err(|error| error.to_string())?;
-    let upstreams = parts::working(&parts::upstreams(config, &parts::Upstreams::new())?);
-    let default = config.upstreams.default.as_ref().map(ToString::to_string);
-    let names = Names::new(store, upstreams, default, true);
+    let names = names(config)?;
     let care = if arguments.deep {
         Care::Content
     } else {
@@ -65,17 +64,47 @@ pub(super) fn run(arguments: &Arguments, config: &Config, json: bool) -> Result<
     let text = if json {
         in_json(&checked, &platforms)
     } else {
-        in_words(&checked, &platforms, is_default)
+        in_words(
+            &checked,
+            &Asked {
+                file,
+                platforms: &platforms,
+                is_default,
+            },
+        )
     };
     let printed = std::io::stdout().write_all(text.as_bytes());
     printed.map_err(|error| format!("cannot print: {error}"))?;
     match checked.iter().filter(|checked| !checked.is_ready()).count() {
         0 => Ok(()),
         lacking => Err(format!(
-            "{lacking} of {} images are not ready for a time without network",
-            checked.len()
+            "{lacking} of {} not ready for a time without network",
+            images::number(checked.len())
         )),
     }
+}
+
+/// What is asked for in words.
+struct Asked<'a> {
+    file: &'a ConfigOption,
+    platforms: &'a [Platform],
+    /// Nobody named a platform.
+    is_default: bool,
+}
+
+/// Which repository is meant by a name, in a store that is only read.
+fn names(config: &Config) -> Result<Names, String> {
+    let root = &config.storage.root;
+    if !root.is_dir() {
+        return Err(format!(
+            "{} is not there: nothing is stored yet, or another configuration is meant (-c)",
+            root.display()
+        ));
+    }
+    let store = Store::open_to_read(root).map_err(|error| error.to_string())?;
+    let upstreams = parts::working(&parts::upstreams(config, &parts::Upstreams::new())?);
+    let default = config.upstreams.default.as_ref().map(ToString::to_string);
+    Ok(Names::new(store, upstreams, default, true))
 }
 
 fn check(names: &Names, image: Image, platforms: &[Platform], care: Care) -> Checked {
@@ -141,7 +170,7 @@ impl Checked {
     }
 
     /// What to do about it, if something can be done here.
-    fn remedy(&self, platforms: &[Platform]) -> Option<String> {
+    fn remedy(&self, asked: &Asked<'_>) -> Option<String> {
         let image = &self.image;
         let has_all = |here: &ImageHere| here.lacking().next().is_none();
         if self.repository.is_none() || self.found.as_ref().is_ok_and(has_all) {
@@ -150,9 +179,13 @@ impl Checked {
         if self.is_local {
             return Some(format!("push {image}"));
         }
-        let platforms = platforms.iter().map(|it| format!(" --platform {it}"));
+        let platforms = asked.platforms.iter();
+        let platforms = platforms.map(|it| format!(" --platform {it}"));
+        let file = asked.file.path.as_ref();
+        let file = file.map(|path| format!(" -c {}", path.display()));
         Some(format!(
-            "larder warm {image}{}",
+            "larder warm{} {image}{}",
+            file.unwrap_or_default(),
             platforms.collect::<String>()
         ))
     }
@@ -190,7 +223,7 @@ fn complaint(lacks: &PartHere) -> String {
     format!("{how}: {kind} {digest}{platform}{size}")
 }
 
-fn in_words(checked: &[Checked], platforms: &[Platform], is_default: bool) -> String {
+fn in_words(checked: &[Checked], asked: &Asked<'_>) -> String {
     let mut lines = Vec::new();
     for checked in checked {
         let image = &checked.image;
@@ -206,7 +239,7 @@ fn in_words(checked: &[Checked], platforms: &[Platform], is_default: bool) -> St
         }
         lines.push(format!("not ready {image}"));
         let complaints = checked.complaints().into_iter();
-        let remedy = checked.remedy(platforms);
+        let remedy = checked.remedy(asked);
         let remedy = remedy.map(|remedy| format!("to do: {remedy}"));
         lines.extend(
             complaints
@@ -215,21 +248,19 @@ fn in_words(checked: &[Checked], platforms: &[Platform], is_default: bool) -> St
         );
     }
     let ready = checked.iter().filter(|checked| checked.is_ready()).count();
-    let asked: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-    let asked = if asked.is_empty() {
+    let platforms: Vec<_> = asked.platforms.iter().map(ToString::to_string).collect();
+    let platforms = if platforms.is_empty() {
         "every platform".to_owned()
     } else {
-        asked.join(", ")
+        platforms.join(", ")
     };
-    let whose = if is_default {
+    let whose = if asked.is_default {
         ", this machine's platform (--platform names another)"
     } else {
         ""
     };
-    let all = checked.len();
-    lines.push(format!(
-        "{ready} of {all} images are ready for {asked}{whose}\n"
-    ));
+    let all = images::number(checked.len());
+    lines.push(format!("{ready} of {all} ready for {platforms}{whose}\n"));
     lines.join("\n")
 }
 

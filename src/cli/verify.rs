@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ConfigOption, log, ready};
+use super::{ConfigOption, ready};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -26,10 +26,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
-    let config = arguments.config.file().load()?;
-    log::start(&config.log, &config.log.fields);
     if !arguments.offline {
         return Err("this larder verifies images only: say --offline and which".to_owned());
     }
-    ready::run(&arguments.ready, &config, arguments.json)
+    ready::run(&arguments.ready, &arguments.config, arguments.json)
 }

@@ -169,9 +169,9 @@ async fn fetch(target: &Target, wishes: &Wishes, quiet: bool) -> Result<(), Stri
         Some(format!("\n  {}: {error}", warmed.image))
     });
     Err(format!(
-        "{} of {} images could not be fetched:{}",
+        "{} of {} could not be fetched:{}",
         failed.len(),
-        warmed.len(),
+        images::number(warmed.len()),
         reasons.collect::<String>()
     ))
 }
@@ -187,8 +187,8 @@ fn summary(warmed: &[Warmed], took: Duration) -> String {
         _ => format!(" ({failed} failed)"),
     };
     format!(
-        "{} images{failures}: fetched {}, {} were here already, in {}",
-        warmed.len(),
+        "{}{failures}: fetched {}, {} were here already, in {}",
+        images::number(warmed.len()),
         bytes(|warmed| warmed.done.fetched.bytes),
         bytes(|warmed| warmed.done.here.bytes),
         progress::shown(took),

@@ -17,10 +17,11 @@ use tokio::sync::Semaphore;
 
 use crate::oci::walk::{Ask, MAX_CONFIG};
 use crate::oci::{
-    Anatomy, Digest, Image, ImagePart, Platform, PlatformName, Reference, Role, Walk, WalkError,
+    Anatomy, Digest, Image, ImagePart, Platform, PlatformName, Reference, RepositoryName, Role,
+    Walk, WalkError,
 };
 
-use super::{Error, Outcome};
+use super::{Error, Missing, Outcome};
 
 pub use schedule::Warm;
 use source::{Located, Manifest};
@@ -106,9 +107,12 @@ pub struct Count {
 /// Why an image, or a part of it, did not come.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WarmError {
+    /// Nobody pushed it, and its upstream has none.
+    #[error("there is no {} in {}", wanted(.1), .0)]
+    Unknown(RepositoryName, Missing),
     /// The registry says why.
     #[error(transparent)]
-    Registry(#[from] Error),
+    Registry(Error),
     /// The server that was asked did not give it.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -129,6 +133,24 @@ pub enum WarmError {
     /// The bytes are not those of the digest.
     #[error("the server sent something else than {0}")]
     Damaged(Digest),
+}
+
+impl From<Error> for WarmError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unknown { name, what } => Self::Unknown(name, what),
+            error => Self::Registry(error),
+        }
+    }
+}
+
+fn wanted(what: &Missing) -> String {
+    match what {
+        Missing::Manifest(Reference::Tag(tag)) => format!("tag {tag}"),
+        Missing::Manifest(Reference::Digest(digest)) => format!("manifest {digest}"),
+        Missing::Blob(digest) => format!("blob {digest}"),
+        Missing::Tags | Missing::Referrers(_) => "such thing".to_owned(),
+    }
 }
 
 fn list<T: ToString>(items: &[T]) -> String {

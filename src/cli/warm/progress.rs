@@ -10,13 +10,15 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, Prog
 use crate::oci::{Digest, Image, ImagePart, Role};
 use crate::registry::{Kept, News, WarmError, Warmed};
 
+use super::super::images;
+
 /// A layer: what it is of, how much has come, how fast, and how long it still takes.
 const LAYER: &str =
-    "  {prefix:28!} {bar:24} {bytes:>11} /{total_bytes:>11} {bytes_per_sec:>14} {eta:>5}";
+    "  {prefix:34!} {bar:20} {bytes:>11} /{total_bytes:>11} {bytes_per_sec:>14} {eta:>5}";
 
 /// All of them.
 const TOTAL: &str =
-    "{prefix:30!} {bar:24} {bytes:>11} /{total_bytes:>11} {bytes_per_sec:>14} {eta:>5}";
+    "{prefix:36!} {bar:20} {bytes:>11} /{total_bytes:>11} {bytes_per_sec:>14} {eta:>5}";
 
 /// What is shown while images are fetched.
 pub(super) struct Progress {
@@ -176,7 +178,8 @@ impl Progress {
 
     fn count(&self, state: &State) {
         let State { images, done, .. } = state;
-        self.total.set_prefix(format!("{done} of {images} images"));
+        self.total
+            .set_prefix(format!("{done} of {}", images::number(*images)));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -16,7 +16,7 @@ async fn only_what_a_platform_needs_is_fetched_and_the_index_is_kept_whole() {
     hub.push("library/app", "1", &image);
     let larder = Options::mirror_of(&hub).rest();
     let warm = ["warm", "app:1", "--platform", "linux/arm64"];
-    assert_says(larder.run(&warm).await, &["ready  app:1: ", "1 images: "]);
+    assert_says(larder.run(&warm).await, &["ready  app:1: ", "1 image: "]);
     assert_eq!(blobs_sent(&hub, &image).len(), 3);
     assert_eq!(blobs_sent(&hub, &image.children()[1]).len(), 3);
     assert_nothing_staged(&larder.tree());
@@ -92,8 +92,8 @@ async fn one_that_fails_does_not_stop_the_others_and_is_named_with_its_reason() 
     assert_eq!(output.stdout, "", "quiet");
     let reasons = [
         "3 of 4 images could not be fetched:",
-        "  app:9: docker.io/library/app is unknown",
-        "  ghcr.io/org/x:latest: docker.io/ghcr.io/org/x is unknown",
+        "  app:9: there is no tag 9 in docker.io/library/app",
+        "  ghcr.io/org/x:latest: there is no tag latest in docker.io/ghcr.io/org/x",
         "  localhost:1/x:latest: \"localhost:1\" is not an upstream",
     ];
     assert_fails(&output, &reasons);
@@ -198,7 +198,7 @@ async fn layers_that_images_share_come_once_and_are_linked_for_each() {
     assert!(bytes < image.total_size() + 20_000, "{bytes}");
     let verify = ["verify", "--offline", "--platform", "linux/amd64"];
     let output = larder.run(&[&verify[..], &names].concat()).await;
-    assert_says(output, &["5 of 5 images are ready"]);
+    assert_says(output, &["5 of 5 images ready"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

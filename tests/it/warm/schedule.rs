@@ -15,7 +15,7 @@ async fn what_is_configured_is_fetched_after_the_start_and_after_a_reload() {
     let warm = json!({ "images": ["app:1", "absent:1"], "platforms": ["linux/amd64"] });
     let options = Options::mirror_of(&hub).set(&["cache", "warm"], warm);
     let mut larder = options.start().await;
-    let failure = "could not be fetched ahead: docker.io/library/absent is unknown";
+    let failure = "could not be fetched ahead: there is no tag 1 in docker.io/library/absent";
     larder.logged(failure).await;
     larder.logged("warm image=app:1").await;
     let log = larder.log();
