@@ -3,12 +3,16 @@
 mod allocator;
 mod config;
 mod garbage_collect;
+mod images;
 mod log;
 mod offline;
 mod parts;
+mod ready;
 mod reload;
 mod serve;
 mod services;
+mod verify;
+mod warm;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -55,6 +59,10 @@ enum Command {
     GarbageCollect(garbage_collect::Arguments),
     /// Ask no upstream and serve what is here, or ask again, also while a larder serves it
     Offline(offline::Arguments),
+    /// Fetch images before anybody needs them
+    Warm(warm::Arguments),
+    /// Say whether images can be pulled with no network
+    Verify(verify::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -65,6 +73,23 @@ struct ConfigFile {
     /// configuration holds. REGISTRY_* variables override both
     #[arg(value_name = "CONFIG")]
     path: Option<PathBuf>,
+}
+
+/// The same for commands whose arguments without a name are images.
+#[derive(Clone, Debug, Args)]
+struct ConfigOption {
+    /// The configuration, as for `larder serve`; without one, the built-in configuration holds.
+    /// REGISTRY_* variables override both
+    #[arg(short = 'c', long = "config", value_name = "CONFIG")]
+    path: Option<PathBuf>,
+}
+
+impl ConfigOption {
+    fn file(&self) -> ConfigFile {
+        ConfigFile {
+            path: self.path.clone(),
+        }
+    }
 }
 
 /// Runs the command that the arguments ask for.
@@ -96,6 +121,8 @@ pub fn run() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
+        Some(Command::Warm(arguments)) => warm::run(&arguments),
+        Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
         Some(Command::Offline(arguments)) => offline::run(&arguments),
     };

@@ -11,7 +11,9 @@ use crate::config::{self, AuthScheme, Config, Platforms};
 use crate::events;
 use crate::health::{self, What};
 use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
-use crate::registry::{Children, Collecting, Purging, Settings as RegistrySettings, Validation};
+use crate::registry::{
+    Children, Collecting, Purging, Settings as RegistrySettings, Validation, Warm,
+};
 use crate::upstream::{self, Credentials, Upstream};
 
 use super::services;
@@ -40,6 +42,11 @@ pub(super) fn registry(config: &Config) -> Result<RegistrySettings, String> {
             grace: collect.grace,
             untagged: collect.untagged,
         }),
+        warm: Warm {
+            images: config.cache.warm.images.clone(),
+            platforms: config.cache.warm.platforms.clone(),
+            every: config.cache.warm.every,
+        },
     })
 }
 

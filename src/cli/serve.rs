@@ -80,6 +80,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     registry.keep_swept();
     registry.keep_upstreams_noted();
     registry.keep_collected();
+    registry.keep_warm();
     let handler = handler.among(services.around());
     let running = Running {
         file: file.clone(),

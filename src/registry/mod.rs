@@ -27,11 +27,13 @@ mod room;
 mod sweep;
 mod upstreams;
 mod validation;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +53,10 @@ pub use push::{Chunk, Pushed};
 pub use referrers::Referrers;
 pub use sweep::Purging;
 pub use validation::{Children, Validation};
+pub use warm::{
+    Count, Kept, Listener, News, ServerError, Source as WarmSource, Tally, Warm, WarmError, Warmed,
+    Wishes, warm,
+};
 
 /// What the registry needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -75,6 +81,8 @@ pub struct Settings {
     pub validation: Validation,
     /// Whether and how garbage is collected.
     pub collecting: Option<Collecting>,
+    /// What is fetched ahead.
+    pub warm: Warm,
 }
 
 /// The registry and the mirror: everything but the wire. Cheap to clone.
@@ -86,6 +94,8 @@ pub struct Registry {
 struct Inner {
     /// What the configuration says, as a whole: a reload replaces it in one step.
     policy: RwLock<Arc<Policy>>,
+    /// How often it was replaced, for those who go by it while they wait.
+    reloads: watch::Sender<u64>,
     store: Store,
     tasks: Tasks,
     fills: fill::Fills,
@@ -121,6 +131,7 @@ impl Registry {
             inner: Arc::new(Inner {
                 memory: memory::Memory::default(),
                 policy: RwLock::new(Arc::new(policy)),
+                reloads: watch::Sender::new(0),
                 store,
                 fills: fill::Fills::default(),
                 manifests: flight::Flights::new(tasks.clone()),
@@ -153,6 +164,7 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(policy);
         drop(current);
+        self.inner.reloads.send_modify(|count| *count += 1);
         self.ask_again();
         Ok(())
     }

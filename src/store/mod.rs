@@ -14,6 +14,7 @@ mod catalog;
 mod collect;
 mod file;
 mod hold;
+mod image;
 mod layout;
 mod link;
 mod lock;
@@ -36,6 +37,7 @@ use crate::oci::{Digest, RepositoryName};
 
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
+pub use image::{Care, ImageHere, PartHere, State};
 pub use mirror::TagState;
 pub use offline::{is_offline, set_offline};
 pub use publish::write_secret;
@@ -158,6 +160,13 @@ impl Store {
             },
             opened => opened,
         }
+    }
+
+    /// Opens the tree under `root` for reading, whoever serves it. Takes no lock and makes nothing:
+    /// what is there may change while it is read.
+    pub fn open_to_read(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("read", root)?;
+        Ok(Self::new(root, Holds::none(), None))
     }
 
     /// Whether no other process serves this directory.

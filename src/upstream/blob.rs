@@ -17,7 +17,7 @@ use super::client::{Ask, Client, Subject};
 use super::error::UpstreamError;
 use super::line::Looks;
 use super::retry::{TRIES, backoff};
-use super::transport::Answer;
+use super::transport::{Answer, X_CACHE};
 use crate::oci::range::content_range;
 use crate::oci::{Digest, RepositoryName};
 
@@ -41,6 +41,7 @@ pub struct BlobStream {
     /// Tries since the last byte.
     failures: u32,
     looks: Looks,
+    from_cache: Option<String>,
 }
 
 #[derive(Debug)]
@@ -193,6 +194,10 @@ impl BlobStream {
         from: u64,
     ) -> Result<Self, UpstreamError> {
         let opening = open(&client, name, digest, from, TRIES).await?;
+        let from_cache = match &opening {
+            Opening::Body { body, .. } => body.answer.header(X_CACHE).map(str::to_owned),
+            Opening::AtEnd => None,
+        };
         let (state, size) = match opening {
             Opening::Body { body, size } => (State::Open(body), size),
             Opening::AtEnd => (State::Ended, Some(from)),
@@ -206,7 +211,13 @@ impl BlobStream {
             state,
             failures: 0,
             looks: Looks::new(),
+            from_cache,
         })
+    }
+
+    /// What an upstream that is itself a cache says of how its first answer was made: `X-Cache`.
+    pub fn from_cache(&self) -> Option<&str> {
+        self.from_cache.as_deref()
     }
 
     /// The size of the whole blob, if the upstream has told it.

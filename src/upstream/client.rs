@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use http::header::{RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
@@ -237,6 +238,27 @@ impl Client {
             self.tokens.worked(grant);
         }
         Ok(answer)
+    }
+
+    /// The body of a refusal. Asked once, with what was let in before: what comes of it is only told.
+    pub(super) async fn refusal(&self, ask: &Ask<'_>) -> Option<Bytes> {
+        const LONGEST: usize = 64 * 1024;
+        let likely = self.tokens.likely(&self.transport, ask.repository).await;
+        let likely = likely.ok()?;
+        let request = Request {
+            method: ask.method.clone(),
+            url: ask.url.clone(),
+            headers: ask.headers.clone(),
+            authorization: likely.as_ref().map(|grant| &grant.header),
+        };
+        let answer = self.transport.send(&request).await.ok()?;
+        if answer.status().is_success() {
+            return None;
+        }
+        answer
+            .bytes(LONGEST, self.transport.timeouts.idle)
+            .await
+            .ok()
     }
 
     /// The challenge of a 401. gcr.io has none in the answer to real requests, but in that to

@@ -129,6 +129,12 @@ impl Upstream {
         self.client.transport.line.until_cut(asking).await
     }
 
+    /// Asks once more for what was refused, for the words in which the registry refuses it. To be
+    /// shown to people only; `None` where it has none, or does not refuse it any more.
+    pub async fn complaint(&self, name: &RepositoryName, reference: &Reference) -> Option<String> {
+        manifest::complaint(&self.client, name, reference).await
+    }
+
     /// The size of a blob, which proves that the repository has it.
     pub async fn blob_size(
         &self,

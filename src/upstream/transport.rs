@@ -34,6 +34,9 @@ const DRAINED: usize = 64 * 1024;
 /// As long as cloud load balancers keep an idle connection, at least.
 const POOL_IDLE: Duration = Duration::from_mins(1);
 
+/// How a cache says how an answer was made.
+pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
 /// What is asked, and of whom.
 #[derive(Clone, Debug)]
 pub(super) struct Request<'a> {
@@ -218,7 +221,14 @@ impl Transport {
                 .await
                 .map_err(|error| UpstreamError::unreachable(error.to_string()))?;
             let config = config.map_err(|error| UpstreamError::unreachable(error.to_string()))?;
-            Client::builder()
+            let client = Client::builder();
+            // As in Go's client: no proxy is asked for this machine itself.
+            let client = if self.policy.is_this_machine() {
+                client.no_proxy()
+            } else {
+                client
+            };
+            client
                 .tls_backend_preconfigured(config)
                 .dns_resolver(Resolver(Arc::clone(&self.policy)))
                 .redirect(redirect::Policy::none())

@@ -37,3 +37,4 @@ mod support;
 mod tls;
 mod token_service_itself;
 mod upstream_itself;
+mod warm;

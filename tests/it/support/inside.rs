@@ -13,7 +13,7 @@ use larder::health::{Check, Health};
 use larder::http::{
     AccessLog, Debug, DebugServer, Handler, Listen, Manners, Server, Stop, Surroundings,
 };
-use larder::registry::{Registry, Settings, Validation};
+use larder::registry::{Registry, Settings, Validation, Warm};
 use larder::store::Store;
 use larder::upstream::{self, Upstream};
 use tempfile::TempDir;
@@ -153,6 +153,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
         purging: None,
         validation: Validation::default(),
         collecting: None,
+        warm: Warm::default(),
     };
     let name = "docker.io".to_owned();
     let default = hub.is_some().then(|| name.clone());

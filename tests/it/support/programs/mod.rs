@@ -35,7 +35,7 @@ pub(crate) use self::curl::Curl;
 pub(crate) use self::distribution::{Distribution, DistributionOptions, TokenAuth};
 pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
 pub(crate) use self::htpasswd::Htpasswd;
-pub(crate) use self::larder::{Answer, Larder, Options, client_trusting};
+pub(crate) use self::larder::{Answer, Larder, Options, Resting, client_trusting};
 pub(crate) use self::pebble::{Pebble, free_port};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
