@@ -8,6 +8,7 @@ mod parts;
 mod reload;
 mod serve;
 mod services;
+mod verify;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ enum Command {
     Serve(ConfigFile),
     /// Remove content that nothing refers to, also while a larder serves it
     GarbageCollect(garbage_collect::Arguments),
+    /// Check all that is stored, also while a larder serves it
+    Verify(verify::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -62,6 +65,22 @@ struct ConfigFile {
     /// configuration holds. REGISTRY_* variables override both
     #[arg(value_name = "CONFIG")]
     path: Option<PathBuf>,
+}
+
+/// The same for commands whose arguments are something else.
+#[derive(Clone, Debug, Args)]
+struct ConfigOption {
+    /// The configuration, in the format of Distribution's config.yml; without one, the built-in
+    /// configuration holds. REGISTRY_* variables override both
+    #[arg(short = 'c', long = "config", value_name = "CONFIG")]
+    path: Option<PathBuf>,
+}
+
+impl ConfigOption {
+    fn load(&self) -> Result<Config, String> {
+        let path = self.path.clone();
+        ConfigFile { path }.load()
+    }
 }
 
 /// Runs the command that the arguments ask for.
@@ -83,6 +102,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
+        Some(Command::Verify(arguments)) => verify::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

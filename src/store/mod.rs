@@ -24,6 +24,7 @@ mod repository;
 mod staged;
 mod sweep;
 mod upload;
+mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use upload::{UploadId, UploadProgress};
+pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;
 use layout::Layout;
@@ -153,6 +155,28 @@ impl Store {
             },
             opened => opened,
         }
+    }
+
+    /// Opens the tree under `root` to be read and nothing else, whoever serves it meanwhile: nothing
+    /// is locked, made or changed. A directory that is not there is an error.
+    pub fn open_to_read(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("list", root)?;
+        Ok(Self::new(root, Holds::none(), None))
+    }
+
+    /// Opens the tree under `root` to mend it, whoever serves it meanwhile, or begins to. What is
+    /// changed must be changed under an exclusive hold. A directory that is not there is an error.
+    pub fn open_to_repair(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("list", root)?;
+        let holds = match lock::Lock::take(root)? {
+            // Let go of at once: a larder may start while this one reads, for hours perhaps.
+            Ok(_alone) => Holds::make(root)?,
+            Err(holder) => Holds::beside(root).ok_or_else(|| OpenError::TooOld {
+                root: root.to_owned(),
+                holder,
+            })?,
+        };
+        Ok(Self::new(root, holds, None))
     }
 
     /// Whether no other process serves this directory.

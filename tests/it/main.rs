@@ -34,3 +34,4 @@ mod support;
 mod tls;
 mod token_service_itself;
 mod upstream_itself;
+mod verify;
