@@ -1,9 +1,11 @@
 //! The command line: one file per command.
 
+mod adopt;
 mod allocator;
 mod config;
 mod garbage_collect;
 mod log;
+mod ls;
 mod parts;
 mod reload;
 mod serve;
@@ -53,6 +55,8 @@ enum Command {
     Serve(ConfigFile),
     /// Remove content that nothing refers to, also while a larder serves it
     GarbageCollect(garbage_collect::Arguments),
+    /// List what is stored: images, where they came from, their size and age; or the upstreams
+    Ls(ls::Arguments),
     /// Check all that is stored, also while a larder serves it
     Verify(verify::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
@@ -102,6 +106,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
+        Some(Command::Ls(arguments)) => ls::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
     };
     match done {

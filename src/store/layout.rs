@@ -3,6 +3,10 @@
 //! ```text
 //! <root>/larder.lock                                   who serves this directory
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
+//! <root>/larder.upstreams                              what is known of the upstreams: a hint
+//! <root>/larder.clock                                  the clock that uses are told by: a hint
+//! <root>/scheduler-state.json                          what an old pull-through cache knew, see `adopt`
+//! <root>/scheduler-state.json.adopted                  the same, when its repositories are mirrors
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
@@ -16,6 +20,7 @@
 //!     _uploads/<id>/data, startedat                    a push that is under way
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
+//!     _mirror/used/<alg>/<hex>                         when that manifest was last pulled
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //! ```
 //!
@@ -64,6 +69,24 @@ impl Layout {
 
     pub(super) fn collect(root: &Path) -> PathBuf {
         root.join("larder.collect")
+    }
+
+    pub(super) fn upstreams(root: &Path) -> PathBuf {
+        root.join("larder.upstreams")
+    }
+
+    /// How the clock by which uses are told goes with the wall's: a hint.
+    pub(super) fn clock(root: &Path) -> PathBuf {
+        root.join("larder.clock")
+    }
+
+    /// What Distribution, run as a pull-through cache, knows of what it has fetched.
+    pub(super) fn scheduler_state(root: &Path) -> PathBuf {
+        root.join("scheduler-state.json")
+    }
+
+    pub(super) fn scheduler_state_adopted(root: &Path) -> PathBuf {
+        root.join("scheduler-state.json.adopted")
     }
 
     pub(super) fn blobs(&self) -> &Path {
@@ -159,6 +182,14 @@ impl Layout {
         path
     }
 
+    pub(super) fn mirror_used(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
+        let mut path = self.mirror_marker(name);
+        path.push("used");
+        path.push(digest.algorithm().as_str());
+        path.push(digest.hex());
+        path
+    }
+
     pub(super) fn mirror_referrers(&self, name: &RepositoryName, subject: &Digest) -> PathBuf {
         let mut path = self.mirror_marker(name);
         path.push("referrers");
@@ -172,6 +203,10 @@ impl Layout {
 /// directories: some have names that nobody could ask for, and what they link is theirs too.
 pub(super) mod inside {
     use std::path::{Path, PathBuf};
+
+    pub(in crate::store) fn uploads(repository: &Path) -> PathBuf {
+        repository.join("_uploads")
+    }
 
     pub(in crate::store) fn layers(repository: &Path) -> PathBuf {
         repository.join("_layers")

@@ -9,11 +9,13 @@
 //! never both: a mirror has a `_mirror/` directory, made and synced before its first link. What
 //! has none counts as local, and nothing but a push ever changes it.
 
+mod adopt;
 mod blob;
 mod catalog;
 mod collect;
 mod file;
 mod hold;
+mod inventory;
 mod layout;
 mod link;
 mod lock;
@@ -24,6 +26,7 @@ mod repository;
 mod staged;
 mod sweep;
 mod upload;
+mod upstreams_hint;
 mod verify;
 
 use std::io;
@@ -33,13 +36,16 @@ use std::time::SystemTime;
 
 use crate::oci::{Digest, RepositoryName};
 
+pub use adopt::{Adopted, Doubt, OldCache};
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
+pub use inventory::{Inventory, StoredImage};
 pub use mirror::TagState;
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use upload::{UploadId, UploadProgress};
+pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
 pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;
@@ -241,6 +247,11 @@ impl Store {
 }
 
 impl StoreError {
+    /// Whether nobody can write here.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly(_))
+    }
+
     fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let kind = source.kind();
         let failure = Failure {

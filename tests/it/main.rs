@@ -13,6 +13,7 @@
 
 mod access;
 mod access_log;
+mod adopt;
 mod architecture;
 mod clients;
 mod collect;
@@ -22,6 +23,7 @@ mod health;
 mod hostile_upstream;
 mod hub_itself;
 mod laws;
+mod ls;
 mod mirror_blobs;
 mod mirror_referrers;
 mod mirror_tags;

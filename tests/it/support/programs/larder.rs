@@ -472,6 +472,13 @@ impl Larder {
         (command, home)
     }
 
+    /// A server with the configuration of this one, as a command that a test starts.
+    pub(crate) fn server(&self) -> (Command, TempDir) {
+        let home = new_home("server");
+        let command = larder(&self.config, &self.environment, &home, &["serve"]);
+        (command, home)
+    }
+
     /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks
     /// have ended), nothing is staged, and the tree is sound.
     pub(crate) async fn finish(self) {
