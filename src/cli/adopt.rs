@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::oci::RepositoryName;
-use crate::store::{Adopted, OldCache, Store};
+use crate::store::{Adopted, Doubt, OldCache, Store};
 
 /// How many repositories that stay local are named.
 const NAMED: usize = 20;
@@ -57,10 +57,8 @@ fn tell(adopted: &Adopted, upstream: &str) {
         tracing::debug!("taken over: {name}");
     }
     for (name, to, doubt) in adopted.doubtful.iter().take(NAMED) {
-        tracing::warn!(
-            "{name} is not taken over, and stays local: {doubt}; if nobody has pushed it, stop larder and, in the directory repositories, {}",
-            by_hand(name, to)
-        );
+        let advice = by_hand(name, to, doubt);
+        tracing::warn!("{name} is not taken over, and stays local: {doubt}; {advice}");
     }
     let more = adopted.doubtful.len().saturating_sub(NAMED);
     if more > 0 {
@@ -69,10 +67,12 @@ fn tell(adopted: &Adopted, upstream: &str) {
 }
 
 /// What makes a mirror of a repository whose owner knows that it is one.
-fn by_hand(name: &RepositoryName, to: &RepositoryName) -> String {
-    let parent = to
-        .as_str()
-        .rsplit_once('/')
-        .map_or("", |(parent, _)| parent);
-    format!("run: mkdir -p {name}/_mirror {parent} && mv {name} {to}")
+fn by_hand(name: &RepositoryName, to: &RepositoryName, doubt: &Doubt) -> String {
+    match doubt {
+        Doubt::Exists => format!("remove the one of {name} and {to} that is not wanted"),
+        // Not the directory itself: others may lie below it.
+        _ => format!(
+            "if nobody has pushed it, stop larder and, in the directory repositories, run: mkdir -p {to}/_mirror && mv {name}/_[lm]* {to}/"
+        ),
+    }
 }

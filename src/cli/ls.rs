@@ -22,6 +22,7 @@ const SHORT: usize = 12;
 
 /// The command's arguments.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches are just that")]
 #[command(after_help = "Examples:
   larder ls                       all images in ./larder-data
   larder ls python                Docker Hub's python, all tags
@@ -292,7 +293,7 @@ fn short(duration: Duration) -> String {
 /// A date, if it is one that can be written: what was read may be any number.
 fn date(time: SystemTime) -> Option<String> {
     /// The beginning of the year 10000.
-    const END: Duration = Duration::from_secs(253_402_300_800);
+    const END: Duration = Duration::from_hours(70_389_528);
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     (since < END).then(|| humantime::format_rfc3339_seconds(time).to_string())
 }

@@ -220,6 +220,7 @@ impl OldCache {
 
 impl List {
     /// Reads it; `None` where there is none. One that cannot be understood vouches for nothing.
+    #[expect(clippy::zero_sized_map_values, reason = "only the keys tell something")]
     fn read(path: &Path) -> Result<Option<Self>, StoreError> {
         let Some((_, metadata)) = file::open(path)? else {
             return Ok(None);

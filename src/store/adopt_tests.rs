@@ -1,3 +1,8 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files as they like"
+)]
+
 use super::*;
 
 use std::fs::{self, File};
@@ -164,8 +169,8 @@ fn what_was_begun_is_finished() {
         },
     ];
     let names = ["library/a", "library/b", "team/pushed"];
-    for (first, second) in (0..=steps.len()).flat_map(|it| (0..=it).map(move |second| (it, second)))
-    {
+    let halfway = (0..=steps.len()).flat_map(|it| [(it, it), (it, 0)]);
+    for (first, second) in halfway {
         let (_root, store) = tree(&names);
         let layer = Digest::of(b"layer");
         for of in &names {

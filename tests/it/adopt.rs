@@ -121,7 +121,7 @@ async fn nothing_of_an_old_cache_is_fetched_again_and_what_was_pushed_stays_loca
     assert!(log.contains("team/both is not taken over"), "{log}");
     assert!(
         log.contains(
-            "mkdir -p team/both/_mirror docker.io/team && mv team/both docker.io/team/both"
+            "mkdir -p docker.io/team/both/_mirror && mv team/both/_[lm]* docker.io/team/both/"
         ),
         "{log}"
     );

@@ -339,11 +339,11 @@ async fn mending_beside_a_busy_server_does_no_harm() {
         let (mut command, _home) = larder.command(&["verify", "--repair"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut second = command.spawn().expect("larder starts");
-        for at in 0..4 {
+        for (at, image) in images.iter().enumerate() {
             let name = format!("docker.io/library/m{at}");
             let at_once = format!("same content {}", round % 3);
             push_small(&larder, "team/small", &format!("t{}", round % 5), &at_once).await;
-            pull(&larder, &name, "1", &images[at]).await;
+            pull(&larder, &name, "1", image).await;
         }
         let layer = images[round % 4].layer_digests()[0].clone();
         if round % 3 == 0 {

@@ -10,20 +10,20 @@ const GAP: &str = "  ";
 /// second.
 pub(super) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
-    right: std::ops::RangeInclusive<usize>,
+    right: std::ops::Range<usize>,
 }
 
 impl<const N: usize> Table<N> {
     pub(super) fn new(head: [&str; N]) -> Self {
         Self {
             rows: vec![head.map(str::to_owned)],
-            right: 1..=0,
+            right: 0..0,
         }
     }
 
     /// Columns of numbers, aligned to the right.
     pub(super) fn right_from(&mut self, first: usize, last: usize) {
-        self.right = first..=last;
+        self.right = first..last + 1;
     }
 
     pub(super) fn add(&mut self, row: [String; N]) {
@@ -78,7 +78,8 @@ fn shrink<const N: usize>(widths: &mut [usize; N], room: usize) {
     // What is still too much is the name's to give, down to nothing readable.
     let taken = widths.iter().sum::<usize>() + GAP.len() * (N - 1);
     if let Some(first) = widths.first_mut() {
-        *first = first.saturating_sub(taken.saturating_sub(room)).max(8);
+        let can = first.saturating_sub(8);
+        *first -= can.min(taken.saturating_sub(room));
     }
 }
 

@@ -1,3 +1,8 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files as they like"
+)]
+
 use super::*;
 
 use crate::store::publish;
