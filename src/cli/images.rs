@@ -20,6 +20,11 @@ pub(super) struct Images {
 }
 
 impl Images {
+    /// Whether none are named.
+    pub(super) fn are_none(&self) -> bool {
+        self.named.is_empty() && self.lists.is_empty()
+    }
+
     /// All of them, in order, each once.
     pub(super) fn read(&self) -> Result<Vec<Image>, String> {
         let mut images = self.named.clone();

@@ -1,10 +1,12 @@
 //! The command line: one file per command.
 
+mod adopt;
 mod allocator;
 mod config;
 mod garbage_collect;
 mod images;
 mod log;
+mod ls;
 mod offline;
 mod parts;
 mod ready;
@@ -61,7 +63,9 @@ enum Command {
     Offline(offline::Arguments),
     /// Fetch images before anybody needs them
     Warm(warm::Arguments),
-    /// Say whether images can be pulled with no network
+    /// List what is stored: images, where they came from, their size and age; or the upstreams
+    Ls(ls::Arguments),
+    /// Check all that is stored, also while a larder serves it
     Verify(verify::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
@@ -89,6 +93,10 @@ impl ConfigOption {
         ConfigFile {
             path: self.path.clone(),
         }
+    }
+
+    fn load(&self) -> Result<Config, String> {
+        self.file().load()
     }
 }
 
@@ -125,6 +133,7 @@ pub fn run() -> ExitCode {
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
         Some(Command::Offline(arguments)) => offline::run(&arguments),
+        Some(Command::Ls(arguments)) => ls::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,6 +30,13 @@ pub(super) struct Arguments {
     deep: bool,
 }
 
+impl Arguments {
+    /// Whether images are named.
+    pub(super) fn names_any(&self) -> bool {
+        !self.images.are_none()
+    }
+}
+
 /// An image, and how much of it is here.
 struct Checked {
     image: Image,

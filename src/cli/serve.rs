@@ -13,7 +13,7 @@ use crate::store::Store;
 
 use super::reload::Running;
 use super::services::Services;
-use super::{ConfigFile, log, parts};
+use super::{ConfigFile, adopt, log, parts};
 
 /// How long a read or write that is under way at the very end may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -55,6 +55,9 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     let store = tokio::task::spawn_blocking(move || Store::open(&root));
     let store = store.await.map_err(|error| error.to_string())?;
     let store = store.map_err(|error| error.to_string())?;
+    let (opened, settings_of) = (store.clone(), config.clone());
+    let adopted = tokio::task::spawn_blocking(move || adopt::adopt(&opened, &settings_of));
+    adopted.await.map_err(|error| error.to_string())??;
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
     let registry = registry.map_err(|error| error.to_string())?;

@@ -5,9 +5,13 @@
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
 //! <root>/larder.offline                                empty: no upstream is asked
 //! <root>/larder.upstreams                              what is known of the upstreams: a hint
+//! <root>/larder.clock                                  the clock that uses are told by: a hint
+//! <root>/scheduler-state.json                          what an old pull-through cache knew, see `adopt`
+//! <root>/scheduler-state.json.adopted                  the same, when its repositories are mirrors
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
+//!   blobs/<alg>/<2 hex>/<hex>/damaged.<id>             what was `data` once, and is not what it should be
 //!   repositories/<name>/
 //!     _layers/<alg>/<hex>/link                         this repository has that blob
 //!     _manifests/revisions/<alg>/<hex>/link            this repository has that manifest
@@ -18,10 +22,11 @@
 //!     _uploads/<id>/owner                              the digest of the name of who started it
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
+//!     _mirror/used/<alg>/<hex>                         when that manifest was last pulled
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //! ```
 //!
-//! All but `larder.*`, `fill`, `mediatype`, `owner` and `_mirror` is Distribution's layout, and its
+//! All but `larder.*`, `fill`, `damaged.*`, `mediatype`, `owner` and `_mirror` is Distribution's layout, and its
 //! walkers pass over these: it ignores unknown files in the directory of a revision, a blob or an
 //! upload, and directories of a repository that begin with an underscore.
 //!
@@ -32,6 +37,9 @@ use std::path::{Path, PathBuf};
 use crate::oci::{Digest, RepositoryName, Tag};
 
 use super::upload::UploadId;
+
+/// Begins the name of data that was put aside.
+pub(super) const DAMAGED: &str = "damaged.";
 
 /// The paths under one root.
 #[derive(Debug)]
@@ -73,6 +81,20 @@ impl Layout {
         root.join("larder.upstreams")
     }
 
+    /// How the clock by which uses are told goes with the wall's: a hint.
+    pub(super) fn clock(root: &Path) -> PathBuf {
+        root.join("larder.clock")
+    }
+
+    /// What Distribution, run as a pull-through cache, knows of what it has fetched.
+    pub(super) fn scheduler_state(root: &Path) -> PathBuf {
+        root.join("scheduler-state.json")
+    }
+
+    pub(super) fn scheduler_state_adopted(root: &Path) -> PathBuf {
+        root.join("scheduler-state.json.adopted")
+    }
+
     pub(super) fn blobs(&self) -> &Path {
         &self.blobs
     }
@@ -95,6 +117,12 @@ impl Layout {
 
     pub(super) fn blob_fill(&self, digest: &Digest) -> PathBuf {
         self.blob(digest).join("fill")
+    }
+
+    /// A name of its own for each time that data is put aside.
+    pub(super) fn blob_damaged(&self, digest: &Digest) -> PathBuf {
+        let id = uuid::Uuid::now_v7();
+        self.blob(digest).join(format!("{DAMAGED}{id}"))
     }
 
     pub(super) fn repository(&self, name: &RepositoryName) -> PathBuf {
@@ -160,6 +188,14 @@ impl Layout {
         path
     }
 
+    pub(super) fn mirror_used(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
+        let mut path = self.mirror_marker(name);
+        path.push("used");
+        path.push(digest.algorithm().as_str());
+        path.push(digest.hex());
+        path
+    }
+
     pub(super) fn mirror_referrers(&self, name: &RepositoryName, subject: &Digest) -> PathBuf {
         let mut path = self.mirror_marker(name);
         path.push("referrers");
@@ -173,6 +209,10 @@ impl Layout {
 /// directories: some have names that nobody could ask for, and what they link is theirs too.
 pub(super) mod inside {
     use std::path::{Path, PathBuf};
+
+    pub(in crate::store) fn uploads(repository: &Path) -> PathBuf {
+        repository.join("_uploads")
+    }
 
     pub(in crate::store) fn layers(repository: &Path) -> PathBuf {
         repository.join("_layers")

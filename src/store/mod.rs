@@ -9,12 +9,14 @@
 //! never both: a mirror has a `_mirror/` directory, made and synced before its first link. What
 //! has none counts as local, and nothing but a push ever changes it.
 
+mod adopt;
 mod blob;
 mod catalog;
 mod collect;
 mod file;
 mod hold;
 mod image;
+mod inventory;
 mod layout;
 mod link;
 mod lock;
@@ -27,6 +29,7 @@ mod staged;
 mod sweep;
 mod upload;
 mod upstreams_hint;
+mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,9 +38,11 @@ use std::time::SystemTime;
 
 use crate::oci::{Digest, RepositoryName};
 
+pub use adopt::{Adopted, Doubt, OldCache};
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
 pub use image::{Care, ImageHere, PartHere, State};
+pub use inventory::{Inventory, StoredImage};
 pub use mirror::TagState;
 pub use offline::{is_offline, set_offline};
 pub use publish::write_secret;
@@ -46,6 +51,7 @@ pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use upload::{Pusher, UploadId, UploadProgress};
 pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
+pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;
 use layout::Layout;
@@ -162,11 +168,26 @@ impl Store {
         }
     }
 
-    /// Opens the tree under `root` for reading, whoever serves it. Takes no lock and makes nothing:
-    /// what is there may change while it is read.
+    /// Opens the tree under `root` to be read and nothing else, whoever serves it meanwhile: nothing
+    /// is locked, made or changed. A directory that is not there is an error.
     pub fn open_to_read(root: &Path) -> Result<Self, OpenError> {
-        root.read_dir().context("read", root)?;
+        root.read_dir().context("list", root)?;
         Ok(Self::new(root, Holds::none(), None))
+    }
+
+    /// Opens the tree under `root` to mend it, whoever serves it meanwhile, or begins to. What is
+    /// changed must be changed under an exclusive hold. A directory that is not there is an error.
+    pub fn open_to_repair(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("list", root)?;
+        let holds = match lock::Lock::take(root)? {
+            // Let go of at once: a larder may start while this one reads, for hours perhaps.
+            Ok(_alone) => Holds::make(root)?,
+            Err(holder) => Holds::beside(root).ok_or_else(|| OpenError::TooOld {
+                root: root.to_owned(),
+                holder,
+            })?,
+        };
+        Ok(Self::new(root, holds, None))
     }
 
     /// Whether no other process serves this directory.
@@ -231,6 +252,11 @@ impl Store {
 }
 
 impl StoreError {
+    /// Whether nobody can write here.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly(_))
+    }
+
     fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let kind = source.kind();
         let failure = Failure {

@@ -40,6 +40,30 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes a directory and its missing parents without waiting for the disk, for those who make many
+/// and call [`sync_file_system`] before they rely on them.
+pub(super) fn make_dirs(path: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(path).context("make directory", path)
+}
+
+/// Moves a directory without waiting for the disk, likewise. `false` where there is nothing to
+/// move, or something in the way.
+pub(super) fn move_directory(from: &Path, to: &Path) -> Result<bool, StoreError> {
+    match fs::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(error) => Err(error).context("move", from),
+    }
+}
+
+/// Makes everything durable that was written to the file system of a directory.
+pub(super) fn sync_file_system(directory: &Path) -> Result<(), StoreError> {
+    let opened = File::open(directory);
+    let synced = opened.and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
+    synced.context("sync the file system of", directory)
+}
+
 /// Puts a small file in place, whole or not at all, durable on return.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();

@@ -559,6 +559,27 @@ impl Larder {
         (command, home)
     }
 
+    /// Runs one of larder's commands with the configuration of this one, whether it runs or not.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let (command, _home) = self.command(arguments);
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Command, TempDir) {
+        let home = new_home("command");
+        let arguments = [arguments, &["-c"]].concat();
+        let command = larder(&self.config, &self.environment, &home, &arguments);
+        (command, home)
+    }
+
+    /// A server with the configuration of this one, as a command that a test starts.
+    pub(crate) fn server(&self) -> (Command, TempDir) {
+        let home = new_home("server");
+        let command = larder(&self.config, &self.environment, &home, &["serve"]);
+        (command, home)
+    }
+
     /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks
     /// have ended), nothing is staged, and the tree is sound.
     pub(crate) async fn finish(self) {
