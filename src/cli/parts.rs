@@ -10,7 +10,9 @@ use crate::config::{self, AuthScheme, Config, Platforms};
 use crate::events;
 use crate::health::{self, What};
 use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
-use crate::registry::{Children, Collecting, Purging, Settings as RegistrySettings, Validation};
+use crate::registry::{
+    Children, Collecting, Keeping, MinFree, Purging, Settings as RegistrySettings, Validation,
+};
 use crate::upstream::{self, Credentials, Upstream};
 
 use super::services;
@@ -38,7 +40,25 @@ pub(super) fn registry(config: &Config) -> Result<RegistrySettings, String> {
             grace: collect.grace,
             untagged: collect.untagged,
         }),
+        keeping: keeping(&config.cache),
     })
+}
+
+/// How much mirrored content is kept.
+fn keeping(cache: &config::Cache) -> Keeping {
+    let holds = cache.hold.iter();
+    Keeping {
+        max_size: cache.max_size,
+        min_free: match cache.min_free {
+            config::MinFree::Bytes(bytes) => MinFree::Bytes(bytes),
+            config::MinFree::Percent(percent) => MinFree::Percent(percent),
+        },
+        keep_for: cache.keep_for,
+        pins: cache.pin.clone(),
+        holds: holds
+            .map(|(image, digest)| (image.target.clone(), digest.clone()))
+            .collect(),
+    }
 }
 
 /// What Distribution checks only while validation is on is not checked while it is off.

@@ -73,6 +73,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     }
     registry.keep_swept();
     registry.keep_collected();
+    registry.keep_within_limits();
     let handler = handler.among(services.around());
     let running = Running {
         file: file.clone(),

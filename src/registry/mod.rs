@@ -10,9 +10,11 @@ mod adopt;
 mod collect;
 mod content;
 mod error;
+mod evict;
 mod fill;
 mod flight;
 mod freshness;
+mod keeping;
 mod listing;
 mod manifests;
 mod memory;
@@ -39,6 +41,8 @@ use crate::upstream::Upstream;
 pub use collect::Collecting;
 pub use content::{BlobContent, BlobReader};
 pub use error::{Error, Missing};
+pub use evict::Usage;
+pub use keeping::{Keeping, MinFree};
 pub use listing::Listed;
 pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use outcome::Outcome;
@@ -69,6 +73,8 @@ pub struct Settings {
     pub validation: Validation,
     /// Whether and how garbage is collected.
     pub collecting: Option<Collecting>,
+    /// How much mirrored content is kept.
+    pub keeping: Keeping,
 }
 
 /// The registry and the mirror: everything but the wire. Cheap to clone.
@@ -91,6 +97,7 @@ struct Inner {
     facts: referrers::Facts,
     memory: memory::Memory,
     uploads: push::Sessions,
+    room: Arc<room::Room>,
 }
 
 struct Policy {
@@ -112,6 +119,7 @@ impl Registry {
             inner: Arc::new(Inner {
                 memory: memory::Memory::default(),
                 policy: RwLock::new(Arc::new(policy)),
+                room: Arc::new(room::Room::new(store.clone())),
                 store,
                 fills: fill::Fills::default(),
                 manifests: flight::Flights::new(tasks.clone()),
@@ -160,6 +168,7 @@ impl Registry {
         tasks.stopping.cancel();
         tasks.tracker.close();
         tasks.tracker.wait().await;
+        self.write_accounts().await;
     }
 
     /// How many tasks run in the background: fills, revalidations, sweeps.

@@ -3,6 +3,9 @@
 //! ```text
 //! <root>/larder.lock                                   who serves this directory
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
+//! <root>/larder.clock                                  what the age clock said last, see `usage`
+//! <root>/larder.evicting                               what is being evicted, see `usage`
+//! <root>/larder.beside                                 touched by those who link beside a server
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
@@ -16,6 +19,7 @@
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
+//!     _mirror/used/<alg>/<hex>                         when the manifest was last pulled
 //! ```
 //!
 //! All but `larder.*`, `fill`, `mediatype` and `_mirror` is Distribution's layout, and its
@@ -60,6 +64,18 @@ impl Layout {
 
     pub(super) fn collect(root: &Path) -> PathBuf {
         root.join("larder.collect")
+    }
+
+    pub(super) fn clock(root: &Path) -> PathBuf {
+        root.join("larder.clock")
+    }
+
+    pub(super) fn evicting(root: &Path) -> PathBuf {
+        root.join("larder.evicting")
+    }
+
+    pub(super) fn beside(root: &Path) -> PathBuf {
+        root.join("larder.beside")
     }
 
     pub(super) fn blobs(&self) -> &Path {
@@ -154,6 +170,14 @@ impl Layout {
         path.push("referrers");
         path.push(subject.algorithm().as_str());
         path.push(subject.hex());
+        path
+    }
+
+    pub(super) fn mirror_used(&self, name: &RepositoryName, manifest: &Digest) -> PathBuf {
+        let mut path = self.mirror_marker(name);
+        path.push("used");
+        path.push(manifest.algorithm().as_str());
+        path.push(manifest.hex());
         path
     }
 }

@@ -24,6 +24,7 @@ mod repository;
 mod staged;
 mod sweep;
 mod upload;
+mod usage;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use upload::{UploadId, UploadProgress};
+pub use usage::{Accounts, Age, Evicted, Kept, Order, Space, SurveyError, Totals};
 
 use hold::Holds;
 use layout::Layout;
@@ -113,6 +115,8 @@ struct Inner {
     root: PathBuf,
     layout: Layout,
     holds: Holds,
+    /// What is linked, for those who keep account of it.
+    journal: usage::Journal,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
 }
@@ -166,6 +170,7 @@ impl Store {
                 root: root.to_owned(),
                 layout: Layout::new(root),
                 holds,
+                journal: usage::Journal::default(),
                 lock,
             }),
         }
@@ -213,6 +218,10 @@ impl Store {
 
     fn holds(&self) -> &Holds {
         &self.inner.holds
+    }
+
+    fn journal(&self) -> &usage::Journal {
+        &self.inner.journal
     }
 }
 

@@ -95,6 +95,8 @@ impl Options {
                 "version": 0.1,
                 "storage": { "delete": { "enabled": true } },
                 "http": { "addr": "127.0.0.1:0" },
+                // However full the disk is that the tests run on.
+                "cache": { "minfree": "0" },
             }),
             root: None,
             environment: Vec::new(),
