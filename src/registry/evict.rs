@@ -88,11 +88,11 @@ impl Registry {
             let next = match tokio::task::spawn_blocking(walk).await {
                 Ok(Ok(Totals { images, bytes })) => {
                     let took = started.elapsed();
-                    tracing::info!(images, bytes, ?took, "counted what mirrors hold");
                     // What a killed eviction left goes at once.
                     let turn = self.inner.room.turn().await;
                     self.evict(Order::default(), turn).await;
                     self.evict_unused().await;
+                    tracing::info!(images, bytes, ?took, "counted what mirrors hold");
                     SURVEY
                 }
                 Ok(Err(SurveyError::Stopped)) => return,

@@ -18,6 +18,7 @@ mod clients;
 mod collect;
 mod configuration;
 mod conformance;
+mod evict;
 mod health;
 mod hostile_upstream;
 mod hub_itself;
