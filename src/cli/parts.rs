@@ -12,7 +12,7 @@ use crate::events;
 use crate::health::{self, What};
 use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
 use crate::registry::{
-    Children, Collecting, Purging, Settings as RegistrySettings, Validation, Warm,
+    Children, Collecting, Keeping, MinFree, Purging, Settings as RegistrySettings, Validation, Warm,
 };
 use crate::upstream::{self, Credentials, Upstream};
 
@@ -47,7 +47,25 @@ pub(super) fn registry(config: &Config) -> Result<RegistrySettings, String> {
             platforms: config.cache.warm.platforms.clone(),
             every: config.cache.warm.every,
         },
+        keeping: keeping(&config.cache),
     })
+}
+
+/// How much mirrored content is kept.
+fn keeping(cache: &config::Cache) -> Keeping {
+    let holds = cache.hold.iter();
+    Keeping {
+        max_size: cache.max_size,
+        min_free: match cache.min_free {
+            config::MinFree::Bytes(bytes) => MinFree::Bytes(bytes),
+            config::MinFree::Percent(percent) => MinFree::Percent(percent),
+        },
+        keep_for: cache.keep_for,
+        pins: cache.pin.clone(),
+        holds: holds
+            .map(|(image, digest)| (image.target.clone(), digest.clone()))
+            .collect(),
+    }
 }
 
 /// What Distribution checks only while validation is on is not checked while it is off.

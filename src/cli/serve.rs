@@ -83,6 +83,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     registry.keep_swept();
     registry.keep_upstreams_noted();
     registry.keep_collected();
+    registry.keep_within_limits();
     registry.keep_warm();
     let handler = handler.among(services.around());
     let running = Running {

@@ -139,6 +139,7 @@ fn target(arguments: &Arguments, config: &Config) -> Result<Target, String> {
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     let settings = parts::registry(config)?;
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
+    let registry = registry.map_err(|error| error.to_string())?;
     Ok(Target {
         source: WarmSource::Registry(registry.clone()),
         own: Some(registry),

@@ -86,6 +86,17 @@ impl Fill {
     }
 }
 
+impl Fills {
+    /// What is being fetched, and for which repositories.
+    pub(super) fn running(&self) -> Vec<(RepositoryName, Digest)> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let fills = running.iter();
+        fills
+            .map(|(digest, fill)| (fill.source.clone(), digest.clone()))
+            .collect()
+    }
+}
+
 impl Registry {
     /// Joins the fill of a blob, or starts one.
     pub(super) fn claim_fill(
@@ -224,7 +235,8 @@ impl Task {
     async fn receive(&self, staged: Staged, stream: BlobStream) -> Result<Blob, Error> {
         let size = stream.size();
         let missing = size.unwrap_or(0).saturating_sub(staged.written());
-        let _reserved = self.registry.reserve(missing).await;
+        let reserved = self.registry.reserve(missing).await;
+        let already = staged.written();
         let announce = |content: &Blob, written| Progress::Receiving {
             content: content.clone(),
             written,
@@ -247,6 +259,9 @@ impl Task {
             },
         );
         let (staged, poured) = pour(staged, source, |written| {
+            if let Some(reserved) = &reserved {
+                reserved.arrived(written.saturating_sub(already));
+            }
             if let Some(content) = &content {
                 self.progress.send_replace(announce(content, written));
             }

@@ -10,10 +10,12 @@ mod adopt;
 mod collect;
 mod content;
 mod error;
+mod evict;
 mod fill;
 mod flight;
 mod freshness;
 mod holds;
+mod keeping;
 mod listing;
 mod manifests;
 mod memory;
@@ -44,7 +46,9 @@ use crate::upstream::Upstream;
 pub use collect::Collecting;
 pub use content::{BlobContent, BlobReader};
 pub use error::{Error, Missing};
+pub use evict::Usage;
 pub use holds::HoldError;
+pub use keeping::{Keeping, MinFree};
 pub use listing::Listed;
 pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use outcome::Outcome;
@@ -83,6 +87,8 @@ pub struct Settings {
     pub collecting: Option<Collecting>,
     /// What is fetched ahead.
     pub warm: Warm,
+    /// How much mirrored content is kept.
+    pub keeping: Keeping,
 }
 
 /// The registry and the mirror: everything but the wire. Cheap to clone.
@@ -107,6 +113,7 @@ struct Inner {
     facts: referrers::Facts,
     memory: memory::Memory,
     uploads: push::Sessions,
+    room: Arc<room::Room>,
 }
 
 struct Policy {
@@ -132,6 +139,7 @@ impl Registry {
                 memory: memory::Memory::default(),
                 policy: RwLock::new(Arc::new(policy)),
                 reloads: watch::Sender::new(0),
+                room: Arc::new(room::Room::new(store.clone())),
                 store,
                 fills: fill::Fills::default(),
                 manifests: flight::Flights::new(tasks.clone()),
@@ -197,6 +205,7 @@ impl Registry {
         tasks.stopping.cancel();
         tasks.tracker.close();
         tasks.tracker.wait().await;
+        self.write_accounts().await;
     }
 
     /// How many tasks run in the background: fills, revalidations, sweeps.

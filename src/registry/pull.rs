@@ -99,12 +99,15 @@ impl Registry {
                 }
             }
             (Place::Mirror(mirror), Reference::Tag(tag)) => {
-                self.mirrored_tag(mirror, tag, want, SystemTime::now())
-                    .await
+                let found = self.mirrored_tag(mirror, tag, want, SystemTime::now());
+                let found = found.await?;
+                self.note_pull(mirror, &found.0);
+                Ok(found)
             }
             (Place::Mirror(mirror), Reference::Digest(digest)) => {
                 let found = self.mirrored_manifest(mirror, digest, want).await?;
                 self.promise(mirror, digest, want);
+                self.note_pull(mirror, &found.0);
                 Ok(found)
             }
         }
@@ -276,6 +279,14 @@ impl Registry {
                 tracing::warn!(repository = %mirror.repository.name(), %digest, %error, "not linked");
             }
         });
+    }
+
+    /// A manifest that is kept here was used. That its blobs are asked for says nothing more: who
+    /// has them already does not ask.
+    fn note_pull(&self, mirror: &Mirror, answer: &ManifestAnswer) {
+        if answer.bytes.is_some() {
+            self.note_use(mirror.repository.name(), &answer.digest);
+        }
     }
 
     /// A client that is told of a blob under a name that is not local yet may be about to push

@@ -21,7 +21,7 @@
 //! What goes, goes from the top: what a tag once named, manifests (indexes before their children),
 //! layer links, then data. A crash leaves what the next collection removes.
 
-mod found;
+pub(super) mod found;
 mod plan;
 mod remove;
 

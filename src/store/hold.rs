@@ -29,7 +29,7 @@ use super::{Context as _, StoreError, publish};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest pause between two tries.
-const PAUSE: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Where the locks are; nowhere for a tree that nobody can write to.
 #[derive(Debug)]
@@ -134,6 +134,27 @@ impl Holds {
         })
     }
 
+    /// The same for those who can come back later, and must keep nobody waiting: the turnstile is
+    /// shut for no longer than `patience`.
+    pub(super) fn exclusive_within(
+        &self,
+        patience: Duration,
+    ) -> Result<Option<Exclusive>, StoreError> {
+        let Some(files) = &self.0 else {
+            return self.exclusive().map(Some);
+        };
+        let turn = open(&files.turn)?;
+        if !lock_within(&turn, patience).context("shut the turnstile", &files.turn)? {
+            return Ok(None);
+        }
+        let hold = open(&files.hold)?;
+        let is_held = lock_within(&hold, patience).context("hold", &files.hold)?;
+        Ok(is_held.then_some(Exclusive {
+            _hold: Some(hold),
+            _turn: Some(turn),
+        }))
+    }
+
     /// Makes this the only collection, or says that another one is under way.
     pub(super) fn collecting(&self) -> Result<Option<Collecting>, StoreError> {
         let Some(files) = &self.0 else {
@@ -155,6 +176,18 @@ fn open(path: &Path) -> Result<File, StoreError> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => publish::open_staged(path),
         opened => opened.context("open", path),
+    }
+}
+
+fn lock_within(file: &File, patience: Duration) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => sleep(PAUSE / 8),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        }
     }
 }
 
@@ -201,6 +234,17 @@ mod tests {
             drop(removing);
             assert!(holds.shared().is_ok());
         });
+    }
+
+    #[test]
+    fn one_who_may_come_back_keeps_nobody_waiting() {
+        let (_root, holds) = holds();
+        let linking = holds.shared().unwrap();
+        assert!(holds.exclusive_within(SHORT / 10).unwrap().is_none());
+        assert!(holds.shared_within(Duration::ZERO).is_ok());
+        drop(linking);
+        let removing = holds.exclusive_within(SHORT).unwrap();
+        assert!(removing.is_some() && holds.shared_within(SHORT / 10).is_err());
     }
 
     #[test]

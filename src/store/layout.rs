@@ -5,7 +5,9 @@
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
 //! <root>/larder.offline                                empty: no upstream is asked
 //! <root>/larder.upstreams                              what is known of the upstreams: a hint
-//! <root>/larder.clock                                  the clock that uses are told by: a hint
+//! <root>/larder.clock                                  what the age clock said last, see `usage`
+//! <root>/larder.evicting                               what is being evicted, see `usage`
+//! <root>/larder.beside                                 touched by those who link beside a server
 //! <root>/scheduler-state.json                          what an old pull-through cache knew, see `adopt`
 //! <root>/scheduler-state.json.adopted                  the same, when its repositories are mirrors
 //! <root>/docker/registry/v2/
@@ -22,8 +24,8 @@
 //!     _uploads/<id>/owner                              the digest of the name of who started it
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
-//!     _mirror/used/<alg>/<hex>                         when that manifest was last pulled
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
+//!     _mirror/used/<alg>/<hex>                         when the manifest was last pulled
 //! ```
 //!
 //! All but `larder.*`, `fill`, `damaged.*`, `mediatype`, `owner` and `_mirror` is Distribution's layout, and its
@@ -93,6 +95,14 @@ impl Layout {
 
     pub(super) fn scheduler_state_adopted(root: &Path) -> PathBuf {
         root.join("scheduler-state.json.adopted")
+    }
+
+    pub(super) fn evicting(root: &Path) -> PathBuf {
+        root.join("larder.evicting")
+    }
+
+    pub(super) fn beside(root: &Path) -> PathBuf {
+        root.join("larder.beside")
     }
 
     pub(super) fn blobs(&self) -> &Path {
@@ -188,19 +198,19 @@ impl Layout {
         path
     }
 
-    pub(super) fn mirror_used(&self, name: &RepositoryName, digest: &Digest) -> PathBuf {
-        let mut path = self.mirror_marker(name);
-        path.push("used");
-        path.push(digest.algorithm().as_str());
-        path.push(digest.hex());
-        path
-    }
-
     pub(super) fn mirror_referrers(&self, name: &RepositoryName, subject: &Digest) -> PathBuf {
         let mut path = self.mirror_marker(name);
         path.push("referrers");
         path.push(subject.algorithm().as_str());
         path.push(subject.hex());
+        path
+    }
+
+    pub(super) fn mirror_used(&self, name: &RepositoryName, manifest: &Digest) -> PathBuf {
+        let mut path = self.mirror_marker(name);
+        path.push("used");
+        path.push(manifest.algorithm().as_str());
+        path.push(manifest.hex());
         path
     }
 }

@@ -29,6 +29,7 @@ mod staged;
 mod sweep;
 mod upload;
 mod upstreams_hint;
+mod usage;
 mod verify;
 
 use std::io;
@@ -51,6 +52,7 @@ pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use upload::{Pusher, UploadId, UploadProgress};
 pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
+pub use usage::{Accounts, Age, Evicted, Kept, Order, Space, SurveyError, Totals};
 pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;
@@ -126,6 +128,8 @@ struct Inner {
     root: PathBuf,
     layout: Layout,
     holds: Holds,
+    /// What is linked, for those who keep account of it.
+    journal: usage::Journal,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
 }
@@ -201,6 +205,7 @@ impl Store {
                 root: root.to_owned(),
                 layout: Layout::new(root),
                 holds,
+                journal: usage::Journal::default(),
                 lock,
             }),
         }
@@ -248,6 +253,10 @@ impl Store {
 
     fn holds(&self) -> &Holds {
         &self.inner.holds
+    }
+
+    fn journal(&self) -> &usage::Journal {
+        &self.inner.journal
     }
 }
 

@@ -143,6 +143,15 @@ pub(super) fn unlink(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
+/// The same of a directory with all that is in it.
+pub(super) fn unlink_tree(path: &Path) -> Result<bool, StoreError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error).context("remove", path),
+    }
+}
+
 /// Sets a file's times to now, and says whether there is one. Not synced: what it tells matters
 /// only to those who run now.
 pub(super) fn touch(path: &Path) -> Result<bool, StoreError> {

@@ -2,6 +2,9 @@
 //!
 //! The order is: data first, then the link that makes it visible, then the tag that names it. A
 //! crash in between leaves something unreachable, never something that is missing.
+//!
+//! Every link is told to the journal before it is written: who keeps account of them may know of
+//! one that did not come about, but never lacks one that did.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -211,6 +214,8 @@ impl Repository {
         let held = self.store.holds().shared()?;
         self.claim()?;
         self.store.commit(staged, digest, &held)?;
+        let journal = self.store.journal();
+        journal.layer(&self.name, self.kind, digest, staged.written());
         link::write(&self.layer_link(digest), digest, &held)
     }
 
@@ -222,6 +227,9 @@ impl Repository {
             return Ok(false);
         }
         self.claim()?;
+        let size = self.store.open_blob(digest)?.map_or(0, |blob| blob.size());
+        let journal = self.store.journal();
+        journal.layer(&self.name, self.kind, digest, size);
         link::write(&self.layer_link(digest), digest, &held)?;
         Ok(true)
     }
@@ -280,6 +288,8 @@ impl Repository {
             let path = layout.revision_media_type(&self.name, digest);
             publish::write_file(&path, media_type.as_str().as_bytes())?;
         }
+        let journal = self.store.journal();
+        journal.manifest(&self.name, self.kind, digest, bytes);
         link::write(&layout.revision_link(&self.name, digest), digest, held)
     }
 
@@ -294,6 +304,8 @@ impl Repository {
         self.claim()?;
         let layout = self.store.layout();
         link::write(&layout.tag_history(&self.name, tag, digest), digest, held)?;
+        let journal = self.store.journal();
+        journal.tag(&self.name, self.kind, tag, digest);
         link::write(&layout.tag_link(&self.name, tag), digest, held)
     }
 

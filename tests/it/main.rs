@@ -20,6 +20,7 @@ mod clients;
 mod collect;
 mod configuration;
 mod conformance;
+mod evict;
 mod health;
 mod hostile_upstream;
 mod http2;

@@ -69,7 +69,7 @@ async fn keep_warming(registry: Registry, mut changes: watch::Receiver<u64>) {
         let next = Instant::now() + settings.every.max(SHORTEST);
         let mut failed = if settings.images.is_empty() {
             Vec::new()
-        } else if registry.policy().settings.offline {
+        } else if registry.is_offline().is_some() {
             tracing::info!("offline: nothing is fetched ahead (cache.warm)");
             Vec::new()
         } else {

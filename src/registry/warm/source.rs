@@ -76,6 +76,7 @@ impl From<UpstreamError> for ServerError {
             UpstreamError::CredentialsRefused => Self::CredentialsRefused,
             UpstreamError::RateLimited { retry_after } => Self::RateLimited(retry_after),
             UpstreamError::Failed { status } => Self::Failed(status),
+            UpstreamError::Offline => Self::Other("it is not to be asked: offline".into()),
             UpstreamError::Timeout { what } => Self::Other(format!("no answer in time ({what})")),
             UpstreamError::Unreachable { reason } => {
                 Self::Other(format!("it cannot be reached: {reason}"))

@@ -13,7 +13,7 @@ use larder::health::{Check, Health};
 use larder::http::{
     AccessLog, Debug, DebugServer, Handler, Listen, Manners, Server, Stop, Surroundings,
 };
-use larder::registry::{Registry, Settings, Validation, Warm};
+use larder::registry::{Keeping, MinFree, Registry, Settings, Validation, Warm};
 use larder::store::Store;
 use larder::upstream::{self, Upstream};
 use tempfile::TempDir;
@@ -143,6 +143,11 @@ impl Wanted {
 
 fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
     let settings = Settings {
+        // However full the disk is that the tests run on.
+        keeping: Keeping {
+            min_free: MinFree::Bytes(0),
+            ..Keeping::default()
+        },
         fresh_for: Duration::from_mins(5),
         offline: false,
         hold: Vec::new(),

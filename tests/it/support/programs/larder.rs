@@ -103,6 +103,8 @@ impl Options {
                 "version": 0.1,
                 "storage": { "delete": { "enabled": true } },
                 "http": { "addr": "127.0.0.1:0" },
+                // However full the disk is that the tests run on.
+                "cache": { "minfree": "0" },
             }),
             root: None,
             environment: Vec::new(),
@@ -544,31 +546,10 @@ impl Larder {
         run(command, b"").await
     }
 
-    /// Runs a command of its program, with its configuration as the last argument.
-    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
-        let home = new_home("command");
-        let command = larder(&self.config, &self.environment, &home, arguments);
-        run(command, b"").await
-    }
-
     /// The same as a command that a test starts, and the directory that it needs as long.
     pub(crate) fn collector(&self, arguments: &[&str]) -> (Command, TempDir) {
         let home = new_home("collect");
         let arguments = [&["garbage-collect"], arguments].concat();
-        let command = larder(&self.config, &self.environment, &home, &arguments);
-        (command, home)
-    }
-
-    /// Runs one of larder's commands with the configuration of this one, whether it runs or not.
-    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
-        let (command, _home) = self.command(arguments);
-        run(command, b"").await
-    }
-
-    /// The same as a command that a test starts, and the directory that it needs as long.
-    pub(crate) fn command(&self, arguments: &[&str]) -> (Command, TempDir) {
-        let home = new_home("command");
-        let arguments = [arguments, &["-c"]].concat();
         let command = larder(&self.config, &self.environment, &home, &arguments);
         (command, home)
     }

@@ -1,0 +1,153 @@
+//! A large cache: served at once, counted in the background, and nobody waits for its eviction.
+//!
+//! `LARDER_IMAGES=100000` makes it as large as the figures of the design; that needs some 5 GB of
+//! memory, which is where the tree is made.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::*;
+use crate::registry::{OCI_MANIFEST, manifest_of};
+use crate::support::disk::Disk;
+use crate::support::hub::Hub;
+use crate::support::image::sha256;
+use crate::support::programs::Options;
+
+const LAYERS: usize = 10;
+
+/// Images in so many repositories as a mirror would have filled them a day ago. Three of ten
+/// layers are those of a base that a hundred images share.
+fn make(root: &Path, images: usize) {
+    let tree = root.join("docker/registry/v2");
+    let data = |digest: &str, bytes: &[u8]| {
+        let hex = &digest[7..];
+        let directory = tree.join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+        if !directory.exists() {
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("data"), bytes).unwrap();
+        }
+    };
+    for at in 0..images {
+        let name = format!("repositories/docker.io/team/app{}", at / 100);
+        let repository = tree.join(name);
+        fs::create_dir_all(repository.join("_mirror")).unwrap();
+        let mut layers = String::new();
+        for layer in 0..LAYERS {
+            let content = if layer < 3 { at / 100 } else { at } * 16 + layer;
+            let content = content.to_string();
+            let digest = sha256(content.as_bytes());
+            data(&digest, content.as_bytes());
+            let link = repository.join(format!("_layers/sha256/{}", &digest[7..]));
+            if !link.exists() {
+                fs::create_dir_all(&link).unwrap();
+                fs::write(link.join("link"), &digest).unwrap();
+            }
+            let comma = if layer > 0 { "," } else { "" };
+            write!(layers, r#"{comma}{{"digest":"{digest}","size":1}}"#).unwrap();
+        }
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","layers":[{layers}],"at":{at}}}"#
+        );
+        let digest = sha256(manifest.as_bytes());
+        data(&digest, manifest.as_bytes());
+        for link in [
+            format!("revisions/sha256/{}", &digest[7..]),
+            format!("tags/v{at}/current"),
+        ] {
+            let link = repository.join("_manifests").join(link);
+            fs::create_dir_all(&link).unwrap();
+            fs::write(link.join("link"), &digest).unwrap();
+        }
+        let used = repository.join("_mirror/used/sha256");
+        fs::create_dir_all(&used).unwrap();
+        let day_ago = micros(SystemTime::now() - HOUR * 24) + at as u64;
+        fs::write(used.join(&digest[7..]), day_ago.to_string()).unwrap();
+    }
+    last_ran(root, SystemTime::now() - HOUR);
+}
+
+fn count() -> usize {
+    let wanted = std::env::var("LARDER_IMAGES").ok();
+    wanted.and_then(|text| text.parse().ok()).unwrap_or(500)
+}
+
+/// The lines that tell how large and how slow it was, for who asked for a large one.
+#[expect(clippy::print_stdout, reason = "figures for who asked for them")]
+fn say(larder: &Larder, line: &str) {
+    let status = fs::read_to_string(format!("/proc/{}/status", larder.pid())).unwrap();
+    let rss = status.lines().find(|line| line.starts_with("VmHWM"));
+    println!("{line}; {}", rss.unwrap_or_default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_cache_is_served_at_once_and_nobody_waits_for_its_eviction() {
+    let hub = Hub::start().await;
+    let disk = Disk::with("size=12g,nr_inodes=12m");
+    let images = count();
+    make(&disk.root(), images);
+    let options = Options::mirror_of(&hub).on(&disk.root());
+    let started = Instant::now();
+    let mut larder = options
+        .set(&["cache", "maxsize"], json!("1TB"))
+        .start()
+        .await;
+    let served = larder.get("/v2/docker.io/team/app0/manifests/v1").await;
+    let took = started.elapsed();
+    assert_eq!(served.status, 200);
+    say(&larder, &format!("{images} images: served after {took:?}"));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    larder.logged("counted what mirrors hold").await;
+    let log = larder.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("counted what"))
+        .unwrap();
+    say(&larder, line);
+    assert!(line.contains(&format!("images={images}")), "{line}");
+
+    // Nearly all of it goes. Pushes need what an eviction holds.
+    let idle = pushes(&larder, 200, &AtomicBool::new(false)).await;
+    larder.reconfigure(&["cache", "maxsize"], json!(1000));
+    larder.hang_up().await;
+    larder
+        .logged("evicted: the cache has reached cache.maxsize")
+        .await;
+    let is_over = AtomicBool::new(false);
+    let watch = async {
+        // What was used a minute ago is spared.
+        let rests = "evicted: the cache";
+        let evicted = |log: &str| log.matches(rests).count();
+        let mut before = 0;
+        while evicted(&larder.log()) + 1 < images.min(3000) && before < 3000 {
+            before += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        is_over.store(true, Ordering::SeqCst);
+    };
+    let (busy, ()) = tokio::join!(pushes(&larder, usize::MAX, &is_over), watch);
+    let line = format!("pushes (median, 99 %, longest): idle {idle:?}, evicting {busy:?}");
+    say(&larder, &line);
+    assert!(busy[0] < idle[0] + Duration::from_millis(10), "{line}");
+    larder.kill().await;
+}
+
+/// Puts manifests, one after the other, and says how long the middle one, all but a hundredth of
+/// them, and the longest took.
+async fn pushes(larder: &Larder, most: usize, stop: &AtomicBool) -> [Duration; 3] {
+    let config = larder.push_blob("team/mine", b"{}").await;
+    let manifest = manifest_of(&[&config]).to_string();
+    let mut took = Vec::new();
+    while took.len() < most && !stop.load(Ordering::SeqCst) {
+        let started = Instant::now();
+        let put = larder.put_manifest("team/mine", "v1", OCI_MANIFEST, manifest.as_bytes());
+        assert_eq!(put.await.status, 201);
+        took.push(started.elapsed());
+    }
+    took.sort_unstable();
+    let at = |share: usize| took[(took.len() - 1) * share / 100];
+    [at(50), at(99), at(100)]
+}
