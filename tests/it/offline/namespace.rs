@@ -89,7 +89,7 @@ async fn inside() {
     assert_eq!(docker.image_id("app:1").await, image.config_digest());
     // Offline it does not even ask for a name, after a restart and after another one. What the
     // system's resolver had begun to ask before, it asks again by itself: that ends here.
-    let said = larder.run(&["offline", "on", "-c"]).await.expect_success();
+    let said = larder.run(&["offline", "on"]).await.expect_success();
     assert!(said.starts_with("on"), "{said}");
     larder.kill().await;
     is_asked();

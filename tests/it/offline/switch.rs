@@ -22,7 +22,7 @@ async fn started() -> (Hub, Larder) {
 }
 
 async fn switch(larder: &Larder, arguments: &[&str]) -> String {
-    let arguments = [&["offline"], arguments, &["-c"]].concat();
+    let arguments = [&["offline"], arguments].concat();
     larder.run(&arguments).await.expect_success()
 }
 
