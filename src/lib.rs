@@ -17,6 +17,7 @@
 //! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
 //!          │      │         └──────▶ upstream ──▶ oci
 //!          │      └───▶ access, events, health
+//!          ├───▶ acme ──▶ store, for its file
 //!          └───▶ config, which is plain data
 //! ```
 //!
@@ -26,6 +27,7 @@
 //! whole configuration.
 
 pub mod access;
+pub mod acme;
 pub mod cli;
 pub mod config;
 pub mod events;

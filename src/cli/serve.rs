@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::acme::Acme;
 use crate::config::{Challenge, Config, Level};
 use crate::http::{Handler, Server, Stop};
 use crate::registry::Registry;
@@ -59,9 +60,13 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     adopted.await.map_err(|error| error.to_string())??;
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
+    let registry = registry.map_err(|error| error.to_string())?;
     let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
-    let server = Server::bind(&parts::listen(&config), parts::tls(&config)).await;
+    let acme = parts::acme(&config);
+    let tls = parts::tls(&config, acme.as_ref());
+    let server = Server::bind(&parts::listen(&config), tls).await;
     let server = server.map_err(|error| error.to_string())?;
+    let server = server.with_h2c(config.http.h2c);
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
@@ -74,14 +79,18 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
             "{name} was stored by another registry: it counts as local, and is not kept up to date from docker.io; move the directory repositories/library away to mirror it afresh"
         );
     }
+    let renewing = acme.clone().map(|acme| renew(acme, stop.token.clone()));
     registry.keep_swept();
+    registry.keep_upstreams_noted();
     registry.keep_collected();
+    registry.keep_warm();
     let handler = handler.among(services.around());
     let running = Running {
         file: file.clone(),
         registry: registry.clone(),
         handler: handler.clone(),
         tls: server.tls(),
+        acme,
         config,
         upstreams,
         access,
@@ -95,9 +104,22 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     // Fills go on until here: the answers that were just finished may have been waiting for them.
     registry.stop().await;
     services.stop().await;
+    if let Some(renewing) = renewing {
+        // Why it ended early, if it did, is in the log.
+        _ = renewing.await;
+    }
     signals.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Gets and renews the certificate until larder stops.
+fn renew(acme: Acme, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is no work of the registry's, and is waited for by who starts it"
+    )]
+    tokio::spawn(acme.keep(stop))
 }
 
 /// Says what was started, where, and how to use it.

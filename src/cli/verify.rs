@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::Platforms;
 use crate::store::{Checked, Checking, Done, Fault, Finding, Progress, Standing, Store, Wrong};
 
-use super::{ConfigOption, say};
+use super::{ConfigOption, ready, say};
 
 /// How many digests of what an image lacks are written out.
 const FEW: usize = 3;
@@ -21,22 +21,39 @@ const FEW: usize = 3;
   larder verify                          check ./larder-data
   larder verify -c config.yml            check the data directory that config.yml names
   larder verify --repair -c config.yml   the same, and mend what can be mended
+  larder verify --offline python:3.12    can it be pulled with no network?
+  larder verify --offline -f class.txt --platform linux/amd64 --platform linux/arm64
+  larder verify --offline --deep         those under cache.warm, every byte read
 
-It reads every byte that is stored. The exit status is 1 if something local is damaged; damage
-in mirrors alone is reported with exit status 0, since it can be fetched again.")]
+Without --offline it reads every byte that is stored. The exit status is 1 if something local is damaged; damage
+in mirrors alone is reported with exit status 0, since it can be fetched again. With --offline the
+exit status is 0 if all images are ready, and 1 if not.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigOption,
     /// Drop what is damaged in mirrors, so that it is fetched again, and put damaged local data
     /// aside
-    #[arg(long)]
+    #[arg(long, conflicts_with = "offline")]
     repair: bool,
+    /// Say of images whether they can be pulled with no network
+    #[arg(long)]
+    offline: bool,
     /// Write what was found as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    ready: ready::Arguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
+    if arguments.offline {
+        return ready::run(&arguments.ready, &arguments.config, arguments.json);
+    }
+    if arguments.ready.names_any() {
+        return Err(
+            "images are verified with --offline; without it, all that is stored is".to_owned(),
+        );
+    }
     let config = arguments.config.load()?;
     let root = &config.storage.root;
     if !root.is_dir() {

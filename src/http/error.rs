@@ -245,6 +245,7 @@ fn registry_error(error: &Error) -> Told {
             Told::new(StatusCode::BAD_REQUEST, code, error.to_string()).about(digest.as_str())
         }
         Error::UnknownUpstream(_)
+        | Error::HeldUnknown { .. }
         | Error::Reserved { .. }
         | Error::Unsupported(_)
         | Error::UploadUnknown
@@ -267,6 +268,7 @@ fn plain(error: &Error) -> (StatusCode, ErrorCode) {
         Error::UnknownUpstream(_) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
         Error::Reserved { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::Unsupported(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
+        Error::HeldUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
         Error::UploadUnknown => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
         Error::UploadRange { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid),
         Error::UploadSize => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
@@ -352,7 +354,10 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
             StatusCode::BAD_GATEWAY,
             format!("upstream {upstream} sent something else than was asked for"),
         ),
-        UpstreamError::NotFound | UpstreamError::Denied => return unknown(upstream, what),
+        // That nobody may be asked is told before it comes to this.
+        UpstreamError::NotFound | UpstreamError::Denied | UpstreamError::Offline => {
+            return unknown(upstream, what);
+        }
     };
     let misbehaved = matches!(error, UpstreamError::Misbehaved { .. });
     match what {

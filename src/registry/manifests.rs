@@ -8,7 +8,8 @@ use crate::oci::{Digest, MediaType, Reference};
 use crate::store::{StoreError, StoredManifest, TagState};
 use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
 
-use super::names::{Mirror, Source};
+use super::holds::unchecked;
+use super::names::{self, Mirror, Source};
 use super::pull::{ManifestAnswer, Want};
 use super::{Error, Missing, Outcome, Registry, blocking};
 
@@ -112,9 +113,15 @@ impl Registry {
         if let Reference::Tag(tag) = reference {
             tags.insert(tag.clone(), SystemTime::now());
         }
+        let name = mirror.repository.name();
+        tags.retain(|tag, _| self.held(name, tag).is_none());
+        let held = self.held_at(name, &digest);
         let (repository, stored) = (mirror.repository.clone(), Arc::clone(&manifest));
         let kept = blocking(move || {
             repository.put_manifest(&stored.digest, &stored.media_type, &stored.bytes)?;
+            for tag in &held {
+                repository.put_tag_state(tag, &unchecked(&stored.digest))?;
+            }
             for (tag, checked) in tags {
                 // A tag that was checked later than this was told has moved on.
                 let known = repository.tag_state(&tag)?;
@@ -180,6 +187,10 @@ impl Mirror {
         let name = self.repository.name().clone();
         if Error::is_no(&error) {
             return Error::Unknown { name, what };
+        }
+        if error == UpstreamError::Offline {
+            let reason = names::OFFLINE;
+            return Error::NotCached { name, what, reason };
         }
         let upstream = match &self.source {
             Source::Upstream(upstream) => upstream.name().to_owned(),

@@ -1,11 +1,11 @@
 //! Pulling: from the disk where it is there, from the upstream where it is not.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::{Digest, MediaType, Reference};
 use crate::store::{Blob, StoredManifest};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Presence, Upstream, UpstreamError};
 
 use super::content::{BlobContent, HELD_BACK};
 use super::fill::{Claim, Fill};
@@ -205,9 +205,18 @@ impl Registry {
         let asked = self.upstream_size(mirror, upstream, digest);
         let (size, joined) = if mirror.bare.is_some() {
             let unknown = || Place::Mirror(mirror.clone()).unknown(Missing::Blob(digest.clone()));
+            if let Presence::Away(reason) = upstream.presence()
+                && !matches!(reason, UpstreamError::RateLimited { .. })
+            {
+                return Err(unknown());
+            }
+            let started = Instant::now();
             let answer = tokio::time::timeout(PATIENCE, asked).await;
             answer
-                .map_err(|_| unknown())?
+                .map_err(|_| {
+                    upstream.waited_in_vain(started);
+                    unknown()
+                })?
                 .map_err(|error| match error {
                     Error::Upstream { .. } => {
                         tracing::debug!(%digest, %error, "taken as absent");

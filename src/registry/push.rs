@@ -9,7 +9,7 @@ use futures_util::Stream;
 
 use crate::oci::manifest::Manifest;
 use crate::oci::{Algorithm, ByteRange, Digest, MediaType, Reference, RepositoryName, Tag};
-use crate::store::{Push, Repository, Staged, UploadId, UploadProgress};
+use crate::store::{Push, Pusher, Repository, Staged, UploadId, UploadProgress};
 
 use super::names::Place;
 use super::pour::pour;
@@ -94,17 +94,18 @@ impl Registry {
         Ok(())
     }
 
-    /// Starts an upload session whose bytes are hashed with `algorithm` as they come. Any digest
-    /// may name them in the end; one of another algorithm costs reading them again.
+    /// Starts an upload session of `pusher`, whose bytes are hashed with `algorithm` as they come.
+    /// Any digest may name them in the end; one of another algorithm costs reading them again.
     pub async fn start_upload(
         &self,
         repository: &Repository,
+        pusher: &Pusher,
         algorithm: Algorithm,
     ) -> Result<UploadId, Error> {
         self.may_write()?;
         let id = UploadId::random();
-        let (target, name) = (repository.clone(), id.clone());
-        blocking(move || target.start_upload(&name, SystemTime::now())).await?;
+        let (target, name, pusher) = (repository.clone(), id.clone(), pusher.clone());
+        blocking(move || target.start_upload(&name, &pusher, SystemTime::now())).await?;
         if algorithm != Algorithm::Sha256 {
             let session = self.inner.uploads.of(repository, &id);
             *session.lock().await = Some(UploadProgress::new(algorithm));
@@ -138,6 +139,24 @@ impl Registry {
             Ok(mountable && repository.link_blob(&digest)?)
         })
         .await
+    }
+
+    /// Lets somebody go on with a session that is his, or nobody's. Another's does not exist for
+    /// him: this comes before everything else, so that not even a mistake of his disturbs it.
+    pub async fn continue_upload(
+        &self,
+        repository: &Repository,
+        id: &UploadId,
+        pusher: &Pusher,
+    ) -> Result<(), Error> {
+        if *pusher == Pusher::Anybody {
+            return Ok(());
+        }
+        let (repository, id, pusher) = (repository.clone(), id.clone(), pusher.clone());
+        if blocking(move || repository.may_continue(&id, &pusher)).await? {
+            return Ok(());
+        }
+        Err(Error::UploadUnknown)
     }
 
     /// How many bytes a session has received.

@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/larder.lock                                   who serves this directory
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
+//! <root>/larder.offline                                empty: no upstream is asked
 //! <root>/larder.upstreams                              what is known of the upstreams: a hint
 //! <root>/larder.clock                                  the clock that uses are told by: a hint
 //! <root>/scheduler-state.json                          what an old pull-through cache knew, see `adopt`
@@ -18,15 +19,16 @@
 //!     _manifests/tags/<tag>/current/link               what the tag names
 //!     _manifests/tags/<tag>/index/<alg>/<hex>/link     what the tag ever named
 //!     _uploads/<id>/data, startedat                    a push that is under way
+//!     _uploads/<id>/owner                              the digest of the name of who started it
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
 //!     _mirror/used/<alg>/<hex>                         when that manifest was last pulled
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //! ```
 //!
-//! All but `larder.*`, `fill`, `damaged.*`, `mediatype` and `_mirror` is Distribution's layout, and its
-//! walkers pass over these: it ignores unknown files in a revision or blob directory, and
-//! directories of a repository that begin with an underscore.
+//! All but `larder.*`, `fill`, `damaged.*`, `mediatype`, `owner` and `_mirror` is Distribution's layout, and its
+//! walkers pass over these: it ignores unknown files in the directory of a revision, a blob or an
+//! upload, and directories of a repository that begin with an underscore.
 //!
 //! Names, tags and digests are safe path steps by their types; upload ids by theirs.
 
@@ -69,6 +71,10 @@ impl Layout {
 
     pub(super) fn collect(root: &Path) -> PathBuf {
         root.join("larder.collect")
+    }
+
+    pub(super) fn offline(root: &Path) -> PathBuf {
+        root.join("larder.offline")
     }
 
     pub(super) fn upstreams(root: &Path) -> PathBuf {

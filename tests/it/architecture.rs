@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("access", &["oci"]),
+    ("acme", &["outbound", "store"]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
@@ -25,7 +26,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
     (
         "cli",
         &[
-            "access", "config", "http", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "acme", "config", "http", "oci", "registry", "store", "upstream", "events",
+            "health",
         ],
     ),
 ];
@@ -34,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 const CRATES: [(&str, &[&str], &str); 8] = [
     (
         "reqwest",
-        &["upstream", "outbound", "events", "health"],
+        &["acme", "upstream", "outbound", "events", "health"],
         "the client's types stay with the clients",
     ),
     (
@@ -44,13 +46,13 @@ const CRATES: [(&str, &[&str], &str); 8] = [
     ),
     (
         "http",
-        &["http", "upstream"],
+        &["acme", "http", "upstream"],
         "statuses and headers are the wire's",
     ),
     (
         "tokio",
         &[
-            "access", "upstream", "registry", "events", "health", "http", "cli",
+            "access", "acme", "upstream", "registry", "events", "health", "http", "cli",
         ],
         "the pure and the synchronous stay so",
     ),

@@ -13,6 +13,7 @@
 
 mod access;
 mod access_log;
+mod acme;
 mod adopt;
 mod architecture;
 mod clients;
@@ -21,6 +22,7 @@ mod configuration;
 mod conformance;
 mod health;
 mod hostile_upstream;
+mod http2;
 mod hub_itself;
 mod laws;
 mod ls;
@@ -29,6 +31,7 @@ mod mirror_referrers;
 mod mirror_tags;
 mod names;
 mod notifications;
+mod offline;
 mod programs_themselves;
 mod registry;
 mod reload;
@@ -37,3 +40,4 @@ mod tls;
 mod token_service_itself;
 mod upstream_itself;
 mod verify;
+mod warm;

@@ -13,7 +13,7 @@ use larder::health::{Check, Health};
 use larder::http::{
     AccessLog, Debug, DebugServer, Handler, Listen, Manners, Server, Stop, Surroundings,
 };
-use larder::registry::{Registry, Settings, Validation};
+use larder::registry::{Registry, Settings, Validation, Warm};
 use larder::store::Store;
 use larder::upstream::{self, Upstream};
 use tempfile::TempDir;
@@ -145,6 +145,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
     let settings = Settings {
         fresh_for: Duration::from_mins(5),
         offline: false,
+        hold: Vec::new(),
         delete: true,
         readonly: false,
         catalog_limit: 1000,
@@ -152,6 +153,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
         purging: None,
         validation: Validation::default(),
         collecting: None,
+        warm: Warm::default(),
     };
     let name = "docker.io".to_owned();
     let default = hub.is_some().then(|| name.clone());
@@ -174,6 +176,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
         upstreams.into_iter().collect::<BTreeMap<_, _>>(),
         default,
     )
+    .expect("no holds")
 }
 
 impl Inside {

@@ -38,6 +38,14 @@ pub(crate) struct Larder {
     home: TempDir,
 }
 
+/// A larder that is not running: its configuration and its data directory.
+pub(crate) struct Resting {
+    config: Value,
+    environment: Vec<(String, String)>,
+    root: PathBuf,
+    home: TempDir,
+}
+
 /// How a larder ended that could not start.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -168,6 +176,20 @@ impl Options {
         }
     }
 
+    /// Starts nothing: for commands that work alone.
+    pub(crate) fn rest(self) -> Resting {
+        let home = new_home("data");
+        let root = self.root.unwrap_or_else(|| home.path().join("root"));
+        let mut config = self.config;
+        config["storage"]["filesystem"]["rootdirectory"] = json!(root);
+        Resting {
+            config,
+            environment: self.environment,
+            root,
+            home,
+        }
+    }
+
     /// Starts larder, and waits until it listens.
     pub(crate) async fn start(self) -> Larder {
         let home = new_home("data");
@@ -187,6 +209,53 @@ impl Options {
             trusted: self.trusted,
             home,
         }
+    }
+}
+
+impl Resting {
+    /// The data directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The tree in the data directory.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.root.join("docker/registry/v2")
+    }
+
+    /// A directory for a test's own files.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A larder on the same data directory, yet to be started. It must not outlive this.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            config: self.config.clone(),
+            root: Some(self.root.clone()),
+            environment: self.environment.clone(),
+            trusted: None,
+        }
+    }
+
+    /// Runs a command that takes its configuration as `-c`.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let (command, _home) = self.command(arguments);
+        run(command, b"").await
+    }
+
+    /// The same with something on its standard input.
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let (command, _home) = self.command(arguments);
+        run(command, input.as_bytes()).await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Command, TempDir) {
+        let home = new_home("command");
+        let arguments = [arguments, &["-c"]].concat();
+        let command = larder(&self.config, &self.environment, &home, &arguments);
+        (command, home)
     }
 }
 
@@ -220,7 +289,8 @@ fn larder(
 
 fn listening_on(line: &str) -> Option<String> {
     let (_, url) = line.split_once("listening on http")?;
-    let address = url.strip_prefix('s').unwrap_or(url).strip_prefix("://")?;
+    let schemes = ["s://", "+unix://", "://"];
+    let address = schemes.iter().find_map(|end| url.strip_prefix(end))?;
     Some(address.split_whitespace().next()?.to_owned())
 }
 
@@ -444,9 +514,40 @@ impl Larder {
             .expect("larder starts")
     }
 
+    /// Runs a command that takes its configuration as `-c`, on its data directory, whether it runs
+    /// or not.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_as(&[], arguments).await
+    }
+
+    /// The same with more variables in its environment.
+    pub(crate) async fn run_as(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let (mut command, _home) = self.command(arguments);
+        command.envs(variables.iter().copied());
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Command, TempDir) {
+        let home = new_home("command");
+        let mut config = self.config.clone();
+        // Where it is, not where it was told to look for a port.
+        config["http"]["addr"] = json!(self.address);
+        let arguments = [arguments, &["-c"]].concat();
+        let command = larder(&config, &self.environment, &home, &arguments);
+        (command, home)
+    }
+
     /// Runs `garbage-collect` on its data directory, whether it runs or not.
     pub(crate) async fn garbage_collect(&self, arguments: &[&str]) -> Output {
         let (command, _home) = self.collector(arguments);
+        run(command, b"").await
+    }
+
+    /// Runs a command of its program, with its configuration as the last argument.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let home = new_home("command");
+        let command = larder(&self.config, &self.environment, &home, arguments);
         run(command, b"").await
     }
 

@@ -9,11 +9,13 @@
 mod archive;
 mod buildah;
 mod containerd;
+mod curl;
 mod daemon;
 mod distribution;
 mod dockerd;
 mod htpasswd;
 mod larder;
+mod pebble;
 mod recorder;
 mod skopeo;
 
@@ -29,10 +31,12 @@ use tokio::time::timeout;
 pub(crate) use self::archive::File;
 pub(crate) use self::buildah::Buildah;
 pub(crate) use self::containerd::Containerd;
+pub(crate) use self::curl::Curl;
 pub(crate) use self::distribution::{Distribution, DistributionOptions, TokenAuth};
 pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
 pub(crate) use self::htpasswd::Htpasswd;
-pub(crate) use self::larder::{Answer, Larder, Options, client_trusting};
+pub(crate) use self::larder::{Answer, Larder, Options, Resting, client_trusting};
+pub(crate) use self::pebble::{Pebble, free_port};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
 
@@ -44,7 +48,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -54,6 +58,9 @@ const PACKAGES: [(&str, &str); 9] = [
     ("buildah", "buildah"),
     ("umount", "mount"),
     ("htpasswd", "apache2-utils"),
+    ("curl", "curl"),
+    ("pebble", "pebble"),
+    ("pebble-challtestsrv", "pebble"),
 ];
 
 /// What a command printed, and whether it succeeded.
