@@ -100,24 +100,25 @@ fn what_a_mirror_and_a_local_repository_link_is_local() {
 fn what_somebody_has_begun_to_rely_on_is_left_alone() {
     let (_root, store) = store();
     let mirror = store.mirror(&name("docker.io/a"));
-    let (manifest, blob) = put(&mirror, b"config");
-    for digest in [&manifest, &blob] {
-        damage(&store, digest);
-        let mut is_touched = false;
+    let (_, blob) = put(&mirror, b"config");
+    // Before its data is read, and after that.
+    let moments: [fn(Progress<'_>) -> bool; 2] = [
+        |progress| matches!(progress, Progress::Listed { .. }),
+        |progress| matches!(progress, Progress::Manifests(_)),
+    ];
+    for is_moment in moments {
+        damage(&store, &blob);
         let checked = store.check(CHECKING, &mut |progress| {
-            if let (Progress::Manifests(_), false) = (progress, is_touched) {
-                is_touched = true;
-                let path = store.layout().blob_data(digest);
-                publish::touch(&path).unwrap();
+            if is_moment(progress) {
+                publish::touch(&store.layout().blob_data(&blob)).unwrap();
             }
         });
-        // Its links were read and its data too: only now is it somebody's.
-        let checked = checked.unwrap();
-        if is_touched {
-            let done: Vec<_> = checked.findings.iter().map(|it| &it.done).collect();
-            assert_eq!(done, [&Some(Done::Changed)]);
-        }
-        assert!(store.layout().blob_data(digest).exists());
-        put(&mirror, b"config");
+        let findings = checked.unwrap().findings;
+        let done: Vec<_> = findings.iter().map(|it| it.done.clone()).collect();
+        assert_eq!(done, [Some(Done::Changed)]);
+        assert!(store.layout().blob_data(&blob).exists());
     }
+    damage(&store, &blob);
+    let found = check(&store);
+    assert_eq!(found[0].2, Some(Done::Dropped), "{found:?}");
 }
