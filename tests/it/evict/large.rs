@@ -1,7 +1,8 @@
 //! A large cache: served at once, counted in the background, and nobody waits for its eviction.
 //!
-//! `LARDER_IMAGES=100000` makes it as large as the figures of the design; that needs some 5 GB of
-//! memory, which is where the tree is made.
+//! `LARDER_IMAGES=100000` makes it as large as the figures of the design; that needs some 4 GB of
+//! memory, which is where the tree is made. Layers and their links are hard links to one file each:
+//! nobody reads them here.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,12 +24,18 @@ const LAYERS: usize = 10;
 /// layers are those of a base that a hundred images share.
 fn make(root: &Path, images: usize) {
     let tree = root.join("docker/registry/v2");
-    let data = |digest: &str, bytes: &[u8]| {
+    fs::create_dir_all(&tree).unwrap();
+    let (layer, link) = (root.join("layer"), root.join("link"));
+    fs::write(&layer, "layer").unwrap();
+    fs::write(&link, "link").unwrap();
+    let data = |digest: &str| {
         let hex = &digest[7..];
-        let directory = tree.join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+        tree.join(format!("blobs/sha256/{}/{hex}", &hex[..2]))
+    };
+    let add = |directory: PathBuf, name: &str, file: &Path| {
         if !directory.exists() {
             fs::create_dir_all(&directory).unwrap();
-            fs::write(directory.join("data"), bytes).unwrap();
+            fs::hard_link(file, directory.join(name)).unwrap();
         }
     };
     for at in 0..images {
@@ -36,24 +43,21 @@ fn make(root: &Path, images: usize) {
         let repository = tree.join(name);
         fs::create_dir_all(repository.join("_mirror")).unwrap();
         let mut layers = String::new();
-        for layer in 0..LAYERS {
-            let content = if layer < 3 { at / 100 } else { at } * 16 + layer;
-            let content = content.to_string();
-            let digest = sha256(content.as_bytes());
-            data(&digest, content.as_bytes());
-            let link = repository.join(format!("_layers/sha256/{}", &digest[7..]));
-            if !link.exists() {
-                fs::create_dir_all(&link).unwrap();
-                fs::write(link.join("link"), &digest).unwrap();
-            }
-            let comma = if layer > 0 { "," } else { "" };
+        for number in 0..LAYERS {
+            let content = if number < 3 { at / 100 } else { at } * 16 + number;
+            let digest = sha256(content.to_string().as_bytes());
+            add(data(&digest), "data", &layer);
+            let layers_link = repository.join(format!("_layers/sha256/{}", &digest[7..]));
+            add(layers_link, "link", &link);
+            let comma = if number > 0 { "," } else { "" };
             write!(layers, r#"{comma}{{"digest":"{digest}","size":1}}"#).unwrap();
         }
         let manifest = format!(
             r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","layers":[{layers}],"at":{at}}}"#
         );
         let digest = sha256(manifest.as_bytes());
-        data(&digest, manifest.as_bytes());
+        fs::create_dir_all(data(&digest)).unwrap();
+        fs::write(data(&digest).join("data"), &manifest).unwrap();
         for link in [
             format!("revisions/sha256/{}", &digest[7..]),
             format!("tags/v{at}/current"),
@@ -86,7 +90,7 @@ fn say(larder: &Larder, line: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_cache_is_served_at_once_and_nobody_waits_for_its_eviction() {
     let hub = Hub::start().await;
-    let disk = Disk::with("size=12g,nr_inodes=12m");
+    let disk = Disk::with("size=4g,nr_inodes=6m");
     let images = count();
     make(&disk.root(), images);
     let options = Options::mirror_of(&hub).on(&disk.root());
