@@ -131,7 +131,7 @@ impl Registry {
             Err(error) => return Err(self.refused(mirror, Missing::Manifest(by_tag), error)),
         };
         let told = matches!(reference, Reference::Digest(_));
-        let (manifest, joined) = match self.fetch_manifest(mirror, upstream, reference).await {
+        let (manifest, outcome) = match self.fetch_manifest(mirror, upstream, reference).await {
             // The tag has moved on since, or the upstream told a digest that it does not have.
             Err(Error::Unknown { .. }) if told => {
                 let by_tag = Reference::Tag(tag.clone());
@@ -139,7 +139,7 @@ impl Registry {
             }
             fetched => fetched?,
         };
-        Ok((manifest.into(), Outcome::fetched(joined)))
+        Ok((manifest.into(), outcome))
     }
 
     /// One HEAD, and what it means here. Runs detached: it finishes even when nobody waits.

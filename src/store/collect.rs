@@ -33,7 +33,8 @@ use crate::oci::{Digest, RepositoryName};
 
 use super::layout::inside;
 use super::{Store, StoreError};
-use found::{Found, Interned, Place};
+use found::{Found, Interned};
+pub(super) use found::{Place, places};
 use plan::{Marking, Rules};
 use remove::Remover;
 

@@ -6,6 +6,7 @@
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
+//!   blobs/<alg>/<2 hex>/<hex>/damaged.<uuid>           what was found there instead of them
 //!   repositories/<name>/
 //!     _layers/<alg>/<hex>/link                         this repository has that blob
 //!     _manifests/revisions/<alg>/<hex>/link            this repository has that manifest
@@ -18,7 +19,7 @@
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //! ```
 //!
-//! All but `larder.*`, `fill`, `mediatype` and `_mirror` is Distribution's layout, and its
+//! All but `larder.*`, `fill`, `damaged.*`, `mediatype` and `_mirror` is Distribution's layout, and its
 //! walkers pass over these: it ignores unknown files in a revision or blob directory, and
 //! directories of a repository that begin with an underscore.
 //!
@@ -84,6 +85,12 @@ impl Layout {
 
     pub(super) fn blob_fill(&self, digest: &Digest) -> PathBuf {
         self.blob(digest).join("fill")
+    }
+
+    /// A place of its own for each time.
+    pub(super) fn blob_damaged(&self, digest: &Digest) -> PathBuf {
+        let id = uuid::Uuid::now_v7();
+        self.blob(digest).join(format!("damaged.{id}"))
     }
 
     pub(super) fn repository(&self, name: &RepositoryName) -> PathBuf {
@@ -165,6 +172,10 @@ pub(super) mod inside {
 
     pub(in crate::store) fn layers(repository: &Path) -> PathBuf {
         repository.join("_layers")
+    }
+
+    pub(in crate::store) fn mirror_marker(repository: &Path) -> PathBuf {
+        repository.join("_mirror")
     }
 
     pub(in crate::store) fn manifests(repository: &Path) -> PathBuf {

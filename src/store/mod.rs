@@ -12,6 +12,7 @@
 mod blob;
 mod catalog;
 mod collect;
+mod damage;
 mod file;
 mod hold;
 mod layout;
@@ -23,6 +24,7 @@ mod referrers;
 mod repository;
 mod staged;
 mod sweep;
+mod trust;
 mod upload;
 
 use std::io;
@@ -30,14 +32,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::io::Errno;
+
 use crate::oci::{Digest, RepositoryName};
 
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
+pub use damage::Aside;
 pub use mirror::TagState;
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
+pub use trust::{Check, Stamp, Trust, Verdict};
 pub use upload::{UploadId, UploadProgress};
 
 use hold::Holds;
@@ -52,9 +58,12 @@ pub enum StoreError {
     /// The file system takes no writes.
     #[error("the file system is read-only: {0}")]
     ReadOnly(Failure),
+    /// The disk does not take what is written, or loses it.
+    #[error("the disk fails: {0}")]
+    Failing(Failure),
     /// Stored bytes are not what their digest says.
-    #[error("the stored content of {0} is damaged")]
-    Damaged(Digest),
+    #[error("the stored content of {} is damaged", .0.digest().map_or("something", Digest::as_str))]
+    Damaged(Blob),
     /// A push to a mirror's directory, or a fill into a local repository's: they never mix.
     #[error("{0} is not a {1} repository")]
     WrongKind(RepositoryName, Kind),
@@ -113,6 +122,7 @@ struct Inner {
     root: PathBuf,
     layout: Layout,
     holds: Holds,
+    verdicts: trust::Verdicts,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
 }
@@ -123,7 +133,7 @@ impl Store {
     /// A root on a read-only file system opens too, unlocked: what it holds can still be served.
     pub fn open(root: &Path) -> Result<Self, OpenError> {
         let lock = match publish::create_dir_all(root).and_then(|()| lock::Lock::take(root)) {
-            Ok(Ok(lock)) => Some(lock),
+            Ok(Ok(lock)) => lock,
             Ok(Err(holder)) => {
                 return Err(OpenError::InUse {
                     root: root.to_owned(),
@@ -132,15 +142,11 @@ impl Store {
             }
             Err(StoreError::ReadOnly(failure)) => {
                 tracing::warn!("{failure}: serving what is stored, nothing new can be kept");
-                None
+                return Ok(Self::new(root, Holds::of(root), lock::Lock::share(root)));
             }
             Err(error) => return Err(error.into()),
         };
-        let holds = match &lock {
-            Some(_) => Holds::make(root)?,
-            None => Holds::none(),
-        };
-        Ok(Self::new(root, holds, lock))
+        Ok(Self::new(root, Holds::make(root)?, Some(lock)))
     }
 
     /// Opens the tree under `root` for a collection, beside the larder that serves it if there is
@@ -157,7 +163,7 @@ impl Store {
 
     /// Whether no other process serves this directory.
     pub fn is_alone(&self) -> bool {
-        self.inner.lock.is_some() || self.holds().are_needless()
+        self.inner.lock.is_some()
     }
 
     fn new(root: &Path, holds: Holds, lock: Option<lock::Lock>) -> Self {
@@ -166,6 +172,7 @@ impl Store {
                 root: root.to_owned(),
                 layout: Layout::new(root),
                 holds,
+                verdicts: trust::Verdicts::default(),
                 lock,
             }),
         }
@@ -195,6 +202,10 @@ impl Store {
         }
     }
 
+    fn verdicts(&self) -> &trust::Verdicts {
+        &self.inner.verdicts
+    }
+
     fn layout(&self) -> &Layout {
         &self.inner.layout
     }
@@ -217,8 +228,23 @@ impl Store {
 }
 
 impl StoreError {
+    /// Whether something is there that the disk does not give back.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Io(failure) if READING.contains(&failure.doing) && is_the_disks(&failure.source))
+    }
+
+    /// Whether it is the disk that does not keep what it is given, for whatever reason.
+    pub fn keeps_nothing(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::ReadOnly(_) | Self::Failing(_) | Self::Io(_) => true,
+            Self::Damaged(_) | Self::WrongKind(..) => false,
+        }
+    }
+
     fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let kind = source.kind();
+        let writes = !READING.contains(&doing);
+        let failing = writes && (doing.starts_with("sync") || is_the_disks(&source));
         let failure = Failure {
             doing,
             path: path.to_owned(),
@@ -229,9 +255,27 @@ impl StoreError {
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::Full(failure),
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(failure),
+            _ if failing => Self::Failing(failure),
             _ => Self::Io(failure),
         }
     }
+}
+
+/// What is done without writing.
+const READING: [&str; 4] = ["open", "look at", "read", "list"];
+
+/// Whether an error is the disk's own, and no matter of rights or limits.
+fn is_the_disks(error: &io::Error) -> bool {
+    let disks = [
+        Errno::IO,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::UCLEAN,
+        Errno::REMOTEIO,
+        Errno::STALE,
+    ];
+    let number = error.raw_os_error();
+    disks.iter().any(|it| number == Some(it.raw_os_error()))
 }
 
 /// Says what was being done, and to which file, when an operation fails.
