@@ -229,8 +229,12 @@ impl Task {
         }
     }
 
-    /// Starts the fill at once: those whose answers are cut come back for it.
+    /// Starts the fill at once: those whose answers are cut come back for it. Those who have waited
+    /// for the verdict start it themselves.
     fn fetch_again(&self) {
+        if self.blob.size() <= WAITED_FOR {
+            return;
+        }
         let (Place::Mirror(mirror), Some(digest)) = (&self.place, self.blob.digest()) else {
             return;
         };

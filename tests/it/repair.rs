@@ -105,7 +105,7 @@ async fn is_healed(larder: &Larder, digest: &str, bytes: &[u8]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_a_mirrors_blob_is_found_after_a_start_and_healed() {
     let hub = Hub::start().await;
-    let (mut larder, blobs) = with_blobs(&hub, &[1, SMALL, LARGE, LARGE]).await;
+    let (mut larder, blobs) = with_blobs(&hub, &[100, SMALL, LARGE, LARGE]).await;
     larder.kill().await;
     for ((digest, bytes), at) in blobs.iter().zip([0, 299_999, 5, LARGE - 1]) {
         flip(&data(&larder, digest), at.min(bytes.len() - 1));

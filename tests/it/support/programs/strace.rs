@@ -14,8 +14,9 @@ pub(crate) struct Failing {
 }
 
 impl Failing {
-    /// Makes these calls (`fsync`, or `write,pwrite64`) fail with an error (`EIO`) where they are
-    /// about one of these paths, or about whatever, if there are none.
+    /// Makes these calls (`fsync`, or `write,pwrite64`) fail with an error (`EIO`, or `EIO:when=1`
+    /// for the first only) where they are about one of these paths, or about whatever, if there are
+    /// none.
     pub(crate) async fn calls(larder: &Larder, calls: &str, error: &str, paths: &[&Path]) -> Self {
         let home = new_home("strace");
         let mut strace = command("strace", home.path());
