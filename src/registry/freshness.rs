@@ -13,6 +13,7 @@ use crate::upstream::{ManifestHead, Upstream, UpstreamError};
 
 use super::manifests::described;
 use super::names::Mirror;
+use super::pass::NotKept;
 use super::pull::{ManifestAnswer, Want};
 use super::{Error, Missing, Outcome, Registry, blocking};
 
@@ -187,9 +188,16 @@ impl Registry {
     /// A tag's state is worth a log line, but no failed pull.
     async fn put_tag_state(&self, mirror: &Mirror, tag: &Tag, state: TagState) {
         let (repository, name) = (mirror.repository.clone(), tag.clone());
-        let put = blocking(move || repository.put_tag_state(&name, &state));
-        if let Err(error) = put.await {
-            tracing::error!(repository = %mirror.repository.name(), %tag, %error, "the tag could not be kept");
+        let digest = state.digest.clone();
+        let put = self.keeping(move || repository.put_tag_state(&name, &state));
+        match put.await {
+            Ok(()) => {}
+            Err(Error::Store(error)) => {
+                self.not_kept(mirror, &digest, &NotKept::Failed(&error));
+            }
+            Err(error) => {
+                tracing::error!(repository = %mirror.repository.name(), %tag, %error, "the tag could not be kept");
+            }
         }
     }
 }

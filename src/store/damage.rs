@@ -119,3 +119,114 @@ fn links(repository: &Path, digest: &Digest) -> Result<bool, StoreError> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Check, Trust, Verdict};
+    use std::path::PathBuf;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        (root, store)
+    }
+
+    fn put(store: &Store, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let held = store.holds().shared().unwrap();
+        store.put_data(&digest, bytes, &held).unwrap();
+        digest
+    }
+
+    fn linked(store: &Store, link: &Path, digest: &Digest) {
+        let held = store.holds().shared().unwrap();
+        link::write(link, digest, &held).unwrap();
+    }
+
+    fn damage(store: &Store, digest: &Digest) -> Blob {
+        publish::write_file(&store.layout().blob_data(digest), b"wrong").unwrap();
+        let blob = store.open_data(digest).unwrap().unwrap();
+        assert!(matches!(Check::of(&blob).unwrap().run(), Verdict::Damaged));
+        blob
+    }
+
+    fn beside(store: &Store, digest: &Digest) -> Vec<String> {
+        let data: PathBuf = store.layout().blob_data(digest);
+        file::names_in(data.parent().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_only_mirrors_link_goes_and_what_anybody_pushed_stays() {
+        let (_root, store) = store();
+        let digest = put(&store, b"right");
+        let mirror = "docker.io/library/a".parse().unwrap();
+        store.mirror(&mirror).claim().unwrap();
+        linked(
+            &store,
+            &store.layout().layer_link(&mirror, &digest),
+            &digest,
+        );
+        let blob = damage(&store, &digest);
+        assert!(store.open_data(&digest).unwrap().is_none());
+        assert_eq!(store.drop_damaged(&blob).unwrap(), Aside::Dropped);
+        assert!(beside(&store, &digest).is_empty());
+
+        // A blob, a manifest, and a link that is named by another hash.
+        let local = "team/app".parse().unwrap();
+        let layout = store.layout();
+        let other: Digest = format!("sha512:{}", "ab".repeat(64)).parse().unwrap();
+        for link in [
+            layout.layer_link(&local, &digest),
+            layout.revision_link(&local, &digest),
+            layout.layer_link(&local, &other),
+        ] {
+            linked(&store, &link, &digest);
+            put(&store, b"right");
+            let blob = damage(&store, &digest);
+            let kept = Aside::Quarantined(vec!["team/app".to_owned()]);
+            assert_eq!(store.drop_damaged(&blob).unwrap(), kept);
+            let [name] = &beside(&store, &digest)[..] else {
+                panic!("one file");
+            };
+            assert!(name.starts_with("damaged."));
+            let aside = layout.blob_data(&digest).with_file_name(name);
+            publish::remove_file(&aside).unwrap();
+            publish::remove_file(&link).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_put_right_meanwhile_is_left_alone() {
+        let (_root, store) = store();
+        let digest = put(&store, b"right");
+        let blob = damage(&store, &digest);
+        put(&store, b"right");
+        assert_eq!(store.quarantine(&blob).unwrap(), Aside::Changed);
+        assert_eq!(store.drop_damaged(&blob).unwrap(), Aside::Changed);
+        let blob = store.open_data(&digest).unwrap().unwrap();
+        assert_eq!(blob.trust(), Trust::Verified);
+    }
+
+    #[test]
+    fn a_touch_of_our_own_changes_no_verdict_and_anybody_elses_does() {
+        let (_root, store) = store();
+        let digest = put(&store, b"right");
+        let trust = || store.open_data(&digest).unwrap().unwrap().trust();
+        assert!(store.touch_data(&digest).unwrap());
+        assert_eq!(trust(), Trust::Verified);
+        let path = store.layout().blob_data(&digest);
+        let file = std::fs::File::open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+        assert_eq!(trust(), Trust::Unverified);
+        assert!(store.touch_data(&digest).unwrap());
+        assert_eq!(trust(), Trust::Unverified);
+        // A digest has one size.
+        put(&store, b"right");
+        store.trust_data(&digest);
+        publish::write_file(&path, b"righ").unwrap();
+        assert_eq!(trust(), Trust::Damaged);
+        assert!(!store.has_data(&digest).unwrap());
+    }
+}

@@ -39,7 +39,8 @@ pub(super) fn create_dir_all(path: &Path) -> Result<(), StoreError> {
 
 fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        Ok(()) => sync_directory_of(path),
+        // One that is there without being durable would be taken for durable the next time.
+        Ok(()) => sync_directory_of(path).inspect_err(|_| drop(fs::remove_dir(path))),
         Err(_) if path.is_dir() => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = path.parent().filter(|parent| *parent != Path::new(""));

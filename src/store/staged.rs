@@ -168,3 +168,40 @@ impl Staged {
 fn lost() -> io::Error {
     io::Error::other("an earlier write or sync has failed")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn what_failed_once_is_never_called_good() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let mut staged = store.stage_fill(&Digest::of(b"ab")).unwrap();
+        staged.append(b"a").unwrap();
+        staged.sync().unwrap();
+        staged.is_lost.store(true, Ordering::Relaxed);
+        assert!(matches!(staged.sync(), Err(StoreError::Failing(_))));
+        assert!(staged.append(b"b").is_err());
+    }
+
+    #[test]
+    fn a_file_that_has_been_moved_to_its_place_is_not_cut() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let digest = Digest::of(b"ab");
+        let mut staged = store.stage_fill(&digest).unwrap();
+        staged.append(b"ab").unwrap();
+        staged.cut(1).unwrap();
+        assert_eq!(
+            (staged.written(), staged.matches(&Digest::of(b"a")).unwrap()),
+            (1, true)
+        );
+        staged.append(b"b").unwrap();
+        let local = store.local(&"a".parse().unwrap());
+        local.commit_blob(&staged, &digest).unwrap();
+        assert!(staged.cut(0).is_err());
+        assert_eq!(local.blob(&digest).unwrap().unwrap().size(), 2);
+    }
+}

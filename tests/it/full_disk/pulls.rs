@@ -113,18 +113,18 @@ async fn thirty_clients_whose_disk_fills_in_the_middle_get_all_the_right_bytes()
     let hub = Hub::start().await;
     let disk = Disk::of("32m");
     let larder = mirror_on(&hub, &disk).await;
-    let bytes = content(1, 12 * MB);
+    let bytes = content(1, 8 * MB);
     let digest = hub.put_blob("library/x", bytes.clone());
     let once = Fault::on(Where::blobs().get()).times(1);
-    let gate = hub.fault(once.does(What::Gate(Some(5 * MB))));
+    let gate = hub.fault(once.does(What::Gate(Some(3 * MB))));
     let pulls = (0..30).map(|number| {
         let (larder, bytes, digest) = (&larder, &bytes, &digest);
         async move {
             let mut request = larder.request("GET", &path(digest));
             let mut wanted = &bytes[..];
             if number % 3 == 0 {
-                request = request.header("range", "bytes=4000000-9000000");
-                wanted = &bytes[4_000_000..=9_000_000];
+                request = request.header("range", "bytes=2000000-6000000");
+                wanted = &bytes[2_000_000..=6_000_000];
             }
             let got = larder.send(request).await;
             assert!(
@@ -135,11 +135,11 @@ async fn thirty_clients_whose_disk_fills_in_the_middle_get_all_the_right_bytes()
         }
     });
     let full = async {
-        hub.wait_for(|asked| asked.iter().any(|asked| asked.body_sent() >= 5 * MB as u64))
+        hub.wait_for(|asked| asked.iter().any(|asked| asked.body_sent() >= 3 * MB as u64))
             .await;
         let fill = place(&larder, &digest).join("fill");
         // The readers are in the middle of it.
-        while fs::metadata(&fill).map_or(0, |found| found.len()) < 4 << 20 {
+        while fs::metadata(&fill).map_or(0, |found| found.len()) < 2 << 20 {
             tokio::task::yield_now().await;
         }
         disk.fill_but(0);
