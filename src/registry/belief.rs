@@ -17,8 +17,10 @@ use super::content::{BlobContent, Progress};
 use super::names::{Mirror, Place};
 use super::{Error, Registry, blocking};
 
-/// What is no larger than this is hashed before it is served, in bytes: some 10 ms.
-const WAITED_FOR: u64 = 4 << 20;
+/// What is no larger than this is hashed before it is served, in bytes: most layers are, and it
+/// takes 10 to 100 ms. dockerd goes on by Range after an answer that was cut, behind what it has; if
+/// that is damaged, its pull fails in the end.
+const WAITED_FOR: u64 = 16 << 20;
 
 /// How many blobs are hashed at the same time.
 const AT_ONCE: usize = 2;
@@ -66,9 +68,12 @@ impl Registry {
             Trust::Verified => return Ok(Some(BlobContent::stored(blob))),
             Trust::Unverified => {}
             Trust::Damaged => {
+                const HOW: &str = "has another size than it had";
                 blob.distrust();
-                self.put_away(place, &blob, "has another size than it had")
-                    .await;
+                match place {
+                    Place::Local(_) => self.put_away(place, &blob, HOW).await,
+                    Place::Mirror(mirror) => self.put_away_later(mirror, blob, HOW),
+                }
                 return Ok(None);
             }
         }

@@ -10,12 +10,12 @@ use futures_util::future::join_all;
 use crate::registry::push_small;
 use crate::support::hub::{Fault, Hub, What, Where};
 use crate::support::image::{Image, noise, sha256};
-use crate::support::programs::{Larder, Options};
+use crate::support::programs::{Dockerd, Larder, Options};
 use crate::support::tree;
 
 /// As large as what is hashed before it is served, and larger.
 const SMALL: usize = 300_000;
-const LARGE: usize = 9 << 20;
+const LARGE: usize = 17 << 20;
 
 fn content(seed: u64, length: usize) -> Vec<u8> {
     noise(seed, 0, length)
@@ -387,5 +387,32 @@ async fn a_damaged_blob_whose_repair_is_wrong_too_is_cut() {
     assert!(got.status >= 400 || !got.complete);
     hub.heal(fault);
     assert_eq!(&larder.get(&path("library/x", digest)).await.body, bytes);
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_pulls_an_image_whose_stored_copy_is_damaged() {
+    let hub = Hub::builder().bearer().cdn().start().await;
+    let image = Image::random(1, &[3_000_000, 100_000, 2000]);
+    hub.push("library/app", "1", &image);
+    let mut larder = Options::mirror_of(&hub).start().await;
+    let docker = Dockerd::with_mirror(&larder.url()).await;
+    docker.pull("app:1").await;
+    docker.remove_image("app:1").await;
+    larder.kill().await;
+    for digest in image.layer_digests() {
+        flip(&data(&larder, &digest), 1500);
+    }
+    for digest in [image.digest(), image.config_digest()] {
+        flip(&data(&larder, &digest), 15);
+    }
+    larder.start_again().await;
+    docker.pull("app:1").await;
+    assert_eq!(docker.image_id("app:1").await, image.config_digest());
+    assert!(
+        !docker.log().contains("registry-1.docker.io"),
+        "{}",
+        docker.log()
+    );
     larder.finish().await;
 }
