@@ -9,7 +9,7 @@ mod reload;
 mod serve;
 mod services;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -69,7 +69,9 @@ pub fn run() -> ExitCode {
     let name = called_as();
     let name = DISTRIBUTION.into_iter().find(|known| *known == name);
     let is_distribution = name.is_some();
-    let mut command = Cli::command().name(name.unwrap_or("larder"));
+    let mut command = Cli::command()
+        .name(name.unwrap_or("larder"))
+        .mut_subcommand("garbage-collect", garbage_collect::with_values);
     // Without arguments Distribution says how it is used; only larder has a configuration for that.
     if is_distribution && std::env::args_os().len() == 1 {
         return match command.print_help() {
@@ -78,6 +80,15 @@ pub fn run() -> ExitCode {
         };
     }
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    if let Some(unknown) = cli.unknown_command().filter(|_| is_distribution) {
+        let unknown = unknown.display();
+        say(&format!(
+            "Error: unknown command \"{unknown}\" for \"registry\""
+        ));
+        say("Run 'registry --help' for usage.");
+        // With 0: Distribution's main function takes no notice of what its commands say.
+        return ExitCode::SUCCESS;
+    }
     let done = match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(file)) => serve::run(&file),
@@ -98,6 +109,18 @@ pub fn run() -> ExitCode {
     }
 }
 
+impl Cli {
+    /// What stands in a command's place. larder serves a file that is named there; Distribution
+    /// does not, but the entry point of its image does, and tells one by its name.
+    fn unknown_command(&self) -> Option<&Path> {
+        let path = self.serve.path.as_deref()?;
+        let is_file = path
+            .extension()
+            .is_some_and(|extension| extension == "yml" || extension == "yaml");
+        (!is_file).then_some(path)
+    }
+}
+
 /// The name by which this program was started.
 fn called_as() -> String {
     let path = std::env::args_os().next().map(PathBuf::from);
@@ -107,7 +130,18 @@ fn called_as() -> String {
 
 /// Writes a line for the person at the terminal. There is nobody to tell if that fails.
 fn say(line: &str) {
-    drop(writeln!(std::io::stderr(), "{line}"));
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// What a command makes of the end of its output. A reader that has gone, as `head` does, has seen
+/// what it wanted; anything else is missing something.
+fn printed(written: io::Result<()>) -> Result<(), String> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl ConfigFile {
@@ -133,7 +167,7 @@ fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| {
         // A misspelt command looks like a file's name.
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => " (`larder --help` lists the commands)",
+            io::ErrorKind::NotFound => " (`larder --help` lists the commands)",
             _ => "",
         };
         format!(

@@ -9,7 +9,7 @@ use futures_util::Stream;
 
 use crate::oci::manifest::Manifest;
 use crate::oci::{Algorithm, ByteRange, Digest, MediaType, Reference, RepositoryName, Tag};
-use crate::store::{Push, Repository, Staged, UploadId, UploadProgress};
+use crate::store::{Push, Pusher, Repository, Staged, UploadId, UploadProgress};
 
 use super::names::Place;
 use super::pour::pour;
@@ -94,17 +94,18 @@ impl Registry {
         Ok(())
     }
 
-    /// Starts an upload session whose bytes are hashed with `algorithm` as they come. Any digest
-    /// may name them in the end; one of another algorithm costs reading them again.
+    /// Starts an upload session of `pusher`, whose bytes are hashed with `algorithm` as they come.
+    /// Any digest may name them in the end; one of another algorithm costs reading them again.
     pub async fn start_upload(
         &self,
         repository: &Repository,
+        pusher: &Pusher,
         algorithm: Algorithm,
     ) -> Result<UploadId, Error> {
         self.may_write()?;
         let id = UploadId::random();
-        let (target, name) = (repository.clone(), id.clone());
-        let started = self.keeping(move || target.start_upload(&name, SystemTime::now()));
+        let (target, name, pusher) = (repository.clone(), id.clone(), pusher.clone());
+        let started = self.keeping(move || target.start_upload(&name, &pusher, SystemTime::now()));
         if let Err(error) = started.await {
             // Half of a session is nobody's.
             let (target, name) = (repository.clone(), id.clone());
@@ -146,6 +147,24 @@ impl Registry {
         .await
     }
 
+    /// Lets somebody go on with a session that is his, or nobody's. Another's does not exist for
+    /// him: this comes before everything else, so that not even a mistake of his disturbs it.
+    pub async fn continue_upload(
+        &self,
+        repository: &Repository,
+        id: &UploadId,
+        pusher: &Pusher,
+    ) -> Result<(), Error> {
+        if *pusher == Pusher::Anybody {
+            return Ok(());
+        }
+        let (repository, id, pusher) = (repository.clone(), id.clone(), pusher.clone());
+        if blocking(move || repository.may_continue(&id, &pusher)).await? {
+            return Ok(());
+        }
+        Err(Error::UploadUnknown)
+    }
+
     /// How many bytes a session has received.
     pub async fn upload_size(&self, repository: &Repository, id: &UploadId) -> Result<u64, Error> {
         let (repository, id) = (repository.clone(), id.clone());
@@ -169,18 +188,7 @@ impl Registry {
         let (staged, before) = self
             .append(repository, id, chunk, body, &mut progress)
             .await?;
-        let written = staged.written();
-        let synced = blocking(move || {
-            let synced = staged.sync();
-            Ok((staged, synced))
-        });
-        match synced.await? {
-            (_, Ok(())) => Ok(written),
-            (staged, Err(error)) => {
-                *progress = go_back(staged, before).await;
-                Err(Error::Store(Arc::new(error)))
-            }
-        }
+        Ok(durable(staged, before, &mut progress).await?.written())
     }
 
     /// Adds the last chunk, which may be empty, and makes the upload a blob of the repository.
@@ -262,19 +270,30 @@ impl Registry {
             return Err(unknown);
         }
         let (target, name, known) = (repository.clone(), id.clone(), progress.take());
-        let staged = blocking(move || target.open_upload(&name, known)).await?;
+        let is_known = known.is_some();
+        let mut staged = blocking(move || target.open_upload(&name, known)).await?;
         *progress = Some(staged.progress());
+        if !is_known && staged.written() > 0 {
+            // Larder may have been killed before it could do so.
+            staged = durable(staged, 0, progress).await?;
+        }
         let before = staged.written();
         chunk.fits(before)?;
         let (staged, poured) = pour(self, staged, body, |_| ()).await;
         *progress = staged.as_ref().map(Staged::progress);
         let staged = staged.ok_or(Error::Vanished)?;
-        if let Err(error @ Error::Store(_)) = poured {
-            *progress = go_back(staged, before).await;
-            return Err(error);
+        match poured {
+            Ok(()) => Ok((staged, before)),
+            Err(error @ Error::Store(_)) => {
+                *progress = go_back(staged, before).await;
+                Err(error)
+            }
+            Err(error) => {
+                // It is kept, so a sync that fails later must not be the first that it is in.
+                durable(staged, before, progress).await?;
+                Err(error)
+            }
         }
-        poured?;
-        Ok((staged, before))
     }
 
     /// Stores a pushed manifest, by tag or by digest, and points `tags` at it too.
@@ -375,8 +394,28 @@ impl Registry {
     }
 }
 
-/// Goes back to what an upload had before its last chunk, all of which had been acknowledged.
-/// What of the file is still believed comes back; `None` means that it has to be read again.
+/// Makes what an upload has received durable. If that fails, it goes back to what was durable
+/// `before`.
+async fn durable(
+    staged: Staged,
+    before: u64,
+    progress: &mut Option<UploadProgress>,
+) -> Result<Staged, Error> {
+    let synced = blocking(move || {
+        let synced = staged.sync();
+        Ok((staged, synced))
+    });
+    match synced.await? {
+        (staged, Ok(())) => Ok(staged),
+        (staged, Err(error)) => {
+            *progress = go_back(staged, before).await;
+            Err(Error::Store(Arc::new(error)))
+        }
+    }
+}
+
+/// Cuts off what of an upload may be lost. What is left comes back; `None` means that it has to be
+/// read again.
 async fn go_back(mut staged: Staged, before: u64) -> Option<UploadProgress> {
     let cut = blocking(move || {
         staged.cut(before)?;

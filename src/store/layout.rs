@@ -14,14 +14,15 @@
 //!     _manifests/tags/<tag>/current/link               what the tag names
 //!     _manifests/tags/<tag>/index/<alg>/<hex>/link     what the tag ever named
 //!     _uploads/<id>/data, startedat                    a push that is under way
+//!     _uploads/<id>/owner                              the digest of the name of who started it
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //! ```
 //!
-//! All but `larder.*`, `fill`, `damaged.*`, `mediatype` and `_mirror` is Distribution's layout, and its
-//! walkers pass over these: it ignores unknown files in a revision or blob directory, and
-//! directories of a repository that begin with an underscore.
+//! All but `larder.*`, `fill`, `damaged.*`, `mediatype`, `owner` and `_mirror` is Distribution's layout, and its
+//! walkers pass over these: it ignores unknown files in the directory of a revision, a blob or an
+//! upload, and directories of a repository that begin with an underscore.
 //!
 //! Names, tags and digests are safe path steps by their types; upload ids by theirs.
 

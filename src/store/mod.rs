@@ -44,7 +44,7 @@ pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use trust::{Check, Stamp, Trust, Verdict};
-pub use upload::{UploadId, UploadProgress};
+pub use upload::{Pusher, UploadId, UploadProgress};
 
 use hold::Holds;
 use layout::Layout;

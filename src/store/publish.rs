@@ -11,11 +11,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps};
 
 use super::{Context as _, StoreError};
 
@@ -149,10 +150,24 @@ pub(super) fn touch(path: &Path) -> Result<bool, StoreError> {
 /// What time it is for the files in a directory: the clock that stamps them may be another
 /// machine's, and even ours is coarser for files than for programs.
 pub(super) fn file_time(directory: &Path) -> Result<SystemTime, StoreError> {
+    // A file without a name leaves nothing behind, whenever we are killed.
+    let nameless = OFlags::TMPFILE.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    if let Ok(file) = options.write(true).custom_flags(nameless).open(directory) {
+        return modified(&file).context("look at", directory);
+    }
+    // Not every file system has such files; NFS for one has none.
+    named_file_time(directory)
+}
+
+fn named_file_time(directory: &Path) -> Result<SystemTime, StoreError> {
     let probe = Temporary::beside(&directory.join("time"));
     let file = File::create(&probe.0).context("create", &probe.0)?;
-    let modified = file.metadata().and_then(|metadata| metadata.modified());
-    modified.context("look at", &probe.0)
+    modified(&file).context("look at", &probe.0)
+}
+
+fn modified(file: &File) -> io::Result<SystemTime> {
+    file.metadata()?.modified()
 }
 
 /// Removes a directory if nothing is in it.
@@ -216,5 +231,23 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         // After the rename there is nothing left under this name.
         drop(fs::remove_file(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_the_time_of_files_leaves_none_and_is_the_same_either_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let before = named_file_time(directory.path()).unwrap();
+        let between = file_time(directory.path()).unwrap();
+        let after = named_file_time(directory.path()).unwrap();
+        assert!(before <= between && between <= after);
+        assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+        let missing = directory.path().join("none");
+        assert!(file_time(&missing).is_err());
+        assert!(!missing.exists());
     }
 }

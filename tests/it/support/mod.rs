@@ -11,3 +11,4 @@ pub(crate) mod receiver;
 pub(crate) mod signer;
 pub(crate) mod token_service;
 pub(crate) mod tree;
+pub(crate) mod until;
