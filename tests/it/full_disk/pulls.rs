@@ -1,6 +1,7 @@
 //! Pulls, by the API.
 
 use std::fs;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -10,6 +11,9 @@ use crate::support::hub::{Fault, Hub, What, Where};
 use crate::support::image::Image;
 use crate::support::programs::Options;
 use crate::support::tree;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -139,9 +143,14 @@ async fn thirty_clients_whose_disk_fills_in_the_middle_get_all_the_right_bytes()
             .await;
         let fill = place(&larder, &digest).join("fill");
         // The readers are in the middle of it.
-        while fs::metadata(&fill).map_or(0, |found| found.len()) < 2 << 20 {
-            tokio::task::yield_now().await;
-        }
+        let written = async {
+            while fs::metadata(&fill).map_or(0, |found| found.len()) < 2 << 20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, written)
+            .await
+            .expect("a fill");
         disk.fill_but(0);
         hub.open(gate);
     };
