@@ -17,6 +17,7 @@ use crate::upstream::{Budget, ManifestHead, Presence, Share, Upstream, UpstreamE
 
 use super::manifests::described;
 use super::names::Mirror;
+use super::pass::NotKept;
 use super::pull::{ManifestAnswer, Want};
 use super::{Error, Missing, Outcome, Registry, blocking};
 
@@ -203,7 +204,7 @@ impl Registry {
             Err(error) => return Err(self.refused(mirror, Missing::Manifest(by_tag), error)),
         };
         let told = matches!(reference, Reference::Digest(_));
-        let (manifest, joined) = match self.fetch_manifest(mirror, upstream, reference).await {
+        let (manifest, outcome) = match self.fetch_manifest(mirror, upstream, reference).await {
             // The tag has moved on since, or the upstream told a digest that it does not have.
             Err(Error::Unknown { .. }) if told => {
                 let by_tag = Reference::Tag(tag.clone());
@@ -211,7 +212,7 @@ impl Registry {
             }
             fetched => fetched?,
         };
-        Ok((manifest.into(), Outcome::fetched(joined)))
+        Ok((manifest.into(), outcome))
     }
 
     /// One HEAD, and what it means here. Runs detached: it finishes even when nobody waits.
@@ -259,9 +260,16 @@ impl Registry {
     /// A tag's state is worth a log line, but no failed pull.
     async fn put_tag_state(&self, mirror: &Mirror, tag: &Tag, state: TagState) {
         let (repository, name) = (mirror.repository.clone(), tag.clone());
-        let put = blocking(move || repository.put_tag_state(&name, &state));
-        if let Err(error) = put.await {
-            tracing::error!(repository = %mirror.repository.name(), %tag, %error, "the tag could not be kept");
+        let digest = state.digest.clone();
+        let put = self.keeping(move || repository.put_tag_state(&name, &state));
+        match put.await {
+            Ok(()) => {}
+            Err(Error::Store(error)) => {
+                self.not_kept(mirror, &digest, &NotKept::Failed(&error));
+            }
+            Err(error) => {
+                tracing::error!(repository = %mirror.repository.name(), %tag, %error, "the tag could not be kept");
+            }
         }
     }
 }

@@ -4,9 +4,11 @@
 //! of HTTP: what it returns is content and outcomes, and errors that say what a caller can act on.
 //!
 //! Reading order: `names` (which repository), `pull` (manifests and blobs), `fill` (one download
-//! for all who wait), `push`.
+//! for all who wait), `pass` (what becomes of it on a full disk), `belief` (what is stored is
+//! verified before it is served), `push`.
 
 mod adopt;
+mod belief;
 mod collect;
 mod content;
 mod error;
@@ -21,6 +23,7 @@ mod manifests;
 mod memory;
 mod names;
 mod outcome;
+mod pass;
 mod pour;
 mod pull;
 mod push;
@@ -105,6 +108,8 @@ struct Inner {
     store: Store,
     tasks: Tasks,
     fills: fill::Fills,
+    checks: belief::Checks,
+    passed: pass::Passed,
     manifests: flight::Flights<memory::ManifestKey, manifests::FetchResult>,
     tags: flight::Flights<memory::TagKey, freshness::HeadResult>,
     sizes: flight::Flights<memory::BlobKey, pull::SizeResult>,
@@ -142,6 +147,8 @@ impl Registry {
                 room: Arc::new(room::Room::new(store.clone())),
                 store,
                 fills: fill::Fills::default(),
+                checks: belief::Checks::default(),
+                passed: pass::Passed::default(),
                 manifests: flight::Flights::new(tasks.clone()),
                 tags: flight::Flights::new(tasks.clone()),
                 sizes: flight::Flights::new(tasks.clone()),

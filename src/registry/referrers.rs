@@ -16,6 +16,7 @@ use crate::store::{Repository, StoreError};
 use crate::upstream::{Presence, Upstream, UpstreamError};
 
 use super::names::{Mirror, Place};
+use super::pass::NotKept;
 use super::{Error, Missing, Outcome, Registry, blocking};
 
 /// The largest page of referrers, in bytes: as large as the largest manifest, which is what
@@ -196,16 +197,22 @@ impl Registry {
         let key: (RepositoryName, Digest) = (mirror.repository.name().clone(), subject.clone());
         let work = || {
             let (mirror, upstream) = (mirror.clone(), Arc::clone(upstream));
-            let subject = subject.clone();
+            let (registry, subject) = (self.clone(), subject.clone());
             async move {
                 let mut referrers = upstream.list_referrers(&mirror.name, &subject).await?;
                 referrers.sort_by(|a, b| a.digest.cmp(&b.digest));
                 let index = index_of(&referrers);
                 let (repository, named) = (mirror.repository.clone(), subject.clone());
-                let kept =
-                    blocking(move || repository.keep_listed_referrers(&named, index.as_bytes()));
-                if let Err(error) = kept.await {
-                    tracing::error!(repository = %mirror.repository.name(), %subject, %error, "the list of referrers could not be kept");
+                let kept = registry
+                    .keeping(move || repository.keep_listed_referrers(&named, index.as_bytes()));
+                match kept.await {
+                    Ok(()) => {}
+                    Err(Error::Store(error)) => {
+                        registry.not_kept(&mirror, &subject, &NotKept::Failed(&error));
+                    }
+                    Err(error) => {
+                        tracing::error!(repository = %mirror.repository.name(), %subject, %error, "the list of referrers could not be kept");
+                    }
                 }
                 Ok(Arc::new(referrers))
             }

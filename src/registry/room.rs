@@ -212,7 +212,8 @@ impl Registry {
         }
     }
 
-    /// Evicts so many bytes now, as the disk would not take them. Says whether that was done.
+    /// Evicts so many bytes now, as the disk would not take them, and some inodes. Says whether it
+    /// is worth trying again.
     pub async fn make_room(&self, bytes: u64) -> bool {
         let order = Order {
             bytes: bytes.max(1),
@@ -222,7 +223,7 @@ impl Registry {
         };
         let turn = self.inner.room.turn().await;
         let evicted = self.evict(order, turn).await;
-        evicted.is_some_and(|evicted| evicted.bytes >= bytes.max(1))
+        evicted.is_some_and(|evicted| evicted.bytes > 0)
     }
 
     async fn look_for_room(&self, keeping: &Keeping) -> Verdict {

@@ -31,9 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Where the locks are; nowhere for a tree that nobody can write to.
+/// Where the locks are.
 #[derive(Debug)]
-pub(super) struct Holds(Option<Files>);
+pub(super) struct Holds(Files);
 
 #[derive(Debug)]
 struct Files {
@@ -66,9 +66,13 @@ impl Holds {
     /// The holds of a tree that this process serves: their files are made.
     pub(super) fn make(root: &Path) -> Result<Self, StoreError> {
         let holds = Self::of(root);
-        if let Some(files) = &holds.0 {
-            for path in [&files.hold, &files.turn, &files.collect] {
-                open(path)?;
+        for path in [&holds.0.hold, &holds.0.turn, &holds.0.collect] {
+            match open(path) {
+                // They are made when something is to be written, if there is room for that.
+                Err(StoreError::Full(failure)) => {
+                    tracing::warn!("{failure}: starting without it");
+                }
+                opened => drop(opened?),
             }
         }
         Ok(holds)
@@ -80,22 +84,13 @@ impl Holds {
         known.then(|| Self::of(root))
     }
 
-    /// The holds of a tree that cannot be written to: there is nothing to keep apart.
-    pub(super) fn none() -> Self {
-        Self(None)
-    }
-
-    /// Whether nobody can write to the tree.
-    pub(super) fn are_needless(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn of(root: &Path) -> Self {
-        Self(Some(Files {
+    /// The holds of a tree that cannot be written to now, but may be later: nothing is made.
+    pub(super) fn of(root: &Path) -> Self {
+        Self(Files {
             hold: Layout::hold(root),
             turn: Layout::turn(root),
             collect: Layout::collect(root),
-        }))
+        })
     }
 
     /// Waits until no collection is removing anything, and keeps it from doing so.
@@ -105,32 +100,32 @@ impl Holds {
 
     /// The same for those who can do without.
     pub(super) fn shared_within(&self, patience: Duration) -> Result<Shared, StoreError> {
-        let Some(files) = &self.0 else {
-            return Ok(Shared { _hold: None });
-        };
-        let turn = open(&files.turn)?;
-        lock_shared(&turn, patience).context("pass the turnstile", &files.turn)?;
+        let files = &self.0;
+        if let Some(turn) = open(&files.turn)? {
+            lock_shared(&turn, patience).context("pass the turnstile", &files.turn)?;
+        }
         let hold = open(&files.hold)?;
-        // Nobody is inside alone without having shut the turnstile: this does not wait.
-        lock_shared(&hold, patience).context("hold", &files.hold)?;
-        Ok(Shared { _hold: Some(hold) })
+        if let Some(hold) = &hold {
+            // Nobody is inside alone without having shut the turnstile: this does not wait.
+            lock_shared(hold, patience).context("hold", &files.hold)?;
+        }
+        Ok(Shared { _hold: hold })
     }
 
     /// Waits until everybody who links something is through, and keeps others out.
     pub(super) fn exclusive(&self) -> Result<Exclusive, StoreError> {
-        let Some(files) = &self.0 else {
-            return Ok(Exclusive {
-                _hold: None,
-                _turn: None,
-            });
-        };
+        let files = &self.0;
         let turn = open(&files.turn)?;
-        turn.lock().context("shut the turnstile", &files.turn)?;
+        if let Some(turn) = &turn {
+            turn.lock().context("shut the turnstile", &files.turn)?;
+        }
         let hold = open(&files.hold)?;
-        hold.lock().context("hold", &files.hold)?;
+        if let Some(hold) = &hold {
+            hold.lock().context("hold", &files.hold)?;
+        }
         Ok(Exclusive {
-            _hold: Some(hold),
-            _turn: Some(turn),
+            _hold: hold,
+            _turn: turn,
         })
     }
 
@@ -140,14 +135,13 @@ impl Holds {
         &self,
         patience: Duration,
     ) -> Result<Option<Exclusive>, StoreError> {
-        let Some(files) = &self.0 else {
+        let files = &self.0;
+        let (Some(turn), Some(hold)) = (open(&files.turn)?, open(&files.hold)?) else {
             return self.exclusive().map(Some);
         };
-        let turn = open(&files.turn)?;
         if !lock_within(&turn, patience).context("shut the turnstile", &files.turn)? {
             return Ok(None);
         }
-        let hold = open(&files.hold)?;
         let is_held = lock_within(&hold, patience).context("hold", &files.hold)?;
         Ok(is_held.then_some(Exclusive {
             _hold: Some(hold),
@@ -157,10 +151,10 @@ impl Holds {
 
     /// Makes this the only collection, or says that another one is under way.
     pub(super) fn collecting(&self) -> Result<Option<Collecting>, StoreError> {
-        let Some(files) = &self.0 else {
+        let files = &self.0;
+        let Some(collect) = open(&files.collect)? else {
             return Ok(Some(Collecting { _collect: None }));
         };
-        let collect = open(&files.collect)?;
         match collect.try_lock() {
             Ok(()) => Ok(Some(Collecting {
                 _collect: Some(collect),
@@ -172,10 +166,14 @@ impl Holds {
 }
 
 /// For reading, which is enough to lock it: it may be another user's who collected by hand once.
-fn open(path: &Path) -> Result<File, StoreError> {
+/// `None` where nobody can write, so that there is nothing to keep apart.
+fn open(path: &Path) -> Result<Option<File>, StoreError> {
     match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => publish::open_staged(path),
-        opened => opened.context("open", path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match publish::open_staged(path) {
+            Err(StoreError::ReadOnly(_)) => Ok(None),
+            opened => opened.map(Some),
+        },
+        opened => opened.map(Some).context("open", path),
     }
 }
 

@@ -228,6 +228,10 @@ pub(super) mod inside {
         repository.join("_layers")
     }
 
+    pub(in crate::store) fn mirror_marker(repository: &Path) -> PathBuf {
+        repository.join("_mirror")
+    }
+
     pub(in crate::store) fn manifests(repository: &Path) -> PathBuf {
         repository.join("_manifests")
     }

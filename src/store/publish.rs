@@ -13,6 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps};
@@ -22,6 +23,16 @@ use super::{Context as _, StoreError};
 /// Ends the name of a file that is being written; whatever bears it after a crash is a leftover.
 pub(super) const TEMPORARY: &str = ".tmp";
 
+/// A directory could not be synced since the start: see [`is_in_doubt`].
+static IN_DOUBT: AtomicBool = AtomicBool::new(false);
+
+/// Whether something may look as if it were in its place without being there durably: a directory
+/// could not be synced, after a file was moved into it. Then whatever is put there is written
+/// again, even if it is there already; only a new write can tell.
+pub(super) fn is_in_doubt() -> bool {
+    IN_DOUBT.load(Ordering::Relaxed)
+}
+
 /// Makes a directory and its missing parents, each one durable before the next.
 pub(super) fn create_dir_all(path: &Path) -> Result<(), StoreError> {
     make_directory(path).context("make directory", path)
@@ -29,7 +40,8 @@ pub(super) fn create_dir_all(path: &Path) -> Result<(), StoreError> {
 
 fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        Ok(()) => sync_directory_of(path),
+        // One that is there without being durable would be taken for durable the next time.
+        Ok(()) => sync_directory_of(path).inspect_err(|_| drop(fs::remove_dir(path))),
         Err(_) if path.is_dir() => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = path.parent().filter(|parent| *parent != Path::new(""));
@@ -76,8 +88,7 @@ fn write_with(options: &OpenOptions, path: &Path, bytes: &[u8]) -> Result<(), St
     let mut file = in_directory(path, || options.open(&staged.0)).context("create", &staged.0)?;
     file.write_all(bytes).context("write", &staged.0)?;
     file.sync_all().context("sync", &staged.0)?;
-    fs::rename(&staged.0, path).context("move into place", path)?;
-    sync_parent(path)
+    replace(&staged.0, path).context("move into place", path)
 }
 
 /// Puts a small file in place that is nobody else's to read: like [`write_file`], with mode 0600.
@@ -103,7 +114,7 @@ pub(super) fn write_hint(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 pub(super) fn open_staged(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
-    in_directory(path, || options.open(path)).context("open", path)
+    in_directory(path, || options.open(path)).context("open for writing", path)
 }
 
 /// Moves a finished file to its final place, durable on return.
@@ -111,8 +122,19 @@ pub(super) fn open_staged(path: &Path) -> Result<File, StoreError> {
 /// What stood there is replaced: the new bytes have just been verified, the old ones may have
 /// been damaged since they were. Whoever has the old file open goes on reading it.
 pub(super) fn move_into_place(staged: &Path, target: &Path) -> Result<(), StoreError> {
-    in_directory(target, || fs::rename(staged, target)).context("move into place", target)?;
-    sync_parent(target)
+    in_directory(target, || replace(staged, target)).context("move into place", target)
+}
+
+/// Moves a file to its place. If that cannot be made durable, what replaces nothing is moved back;
+/// what replaces something is either after a power cut.
+fn replace(staged: &Path, target: &Path) -> io::Result<()> {
+    let is_new = target.symlink_metadata().is_err();
+    fs::rename(staged, target)?;
+    sync_directory_of(target).inspect_err(|_| {
+        if is_new {
+            drop(fs::rename(target, staged));
+        }
+    })
 }
 
 /// Removes a file, durably. That it was not there is no error.
@@ -237,7 +259,8 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    File::open(parent)?.sync_all()
+    let synced = File::open(parent).and_then(|directory| directory.sync_all());
+    synced.inspect_err(|_| IN_DOUBT.store(true, Ordering::Relaxed))
 }
 
 /// A staged file's path; the file goes when the write did not come to its rename.

@@ -16,7 +16,7 @@ use crate::oci::manifest::{MAX_SIZE, Need, media_type_of};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
 use super::hold::Shared;
-use super::{Blob, Staged, Store, StoreError, file, link, publish};
+use super::{Blob, Context as _, Staged, Store, StoreError, file, link, publish};
 
 /// Whose content a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +94,7 @@ impl Repository {
     pub fn blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         match link::read(&self.store.layout().layer_link(&self.name, digest))? {
             // Distribution links a sha512 to the sha256 it stores under: the link decides.
-            Some(target) => self.store.open_blob(&target),
+            Some(target) => self.store.open_data(&target),
             None => Ok(None),
         }
     }
@@ -120,17 +120,18 @@ impl Repository {
         let Some(target) = link::read(&layout.revision_link(&self.name, digest))? else {
             return Ok(None);
         };
-        let Some(bytes) = file::read(&layout.blob_data(&target), MAX_SIZE)? else {
+        let Some(blob) = self.store.open_data(&target)? else {
             return Ok(None);
         };
-        if bytes.is_empty() {
-            // What a power cut leaves of a file that was renamed before it was synced.
-            tracing::warn!(repository = %self.name, %digest, "stored without its content: taken as absent");
+        let path = layout.blob_data(&target);
+        let size = usize::try_from(blob.size()).unwrap_or(usize::MAX);
+        if size > MAX_SIZE {
+            tracing::warn!(repository = %self.name, %digest, "linked as a manifest, but too large for one");
             return Ok(None);
         }
+        let bytes = blob.read_at(0, size).context("read", &path)?;
         if !target.matches(&bytes) {
-            tracing::error!(repository = %self.name, %digest, "the stored manifest is damaged");
-            return Err(StoreError::Damaged(target));
+            return Err(StoreError::Damaged(blob));
         }
         let stored_type = file::read(&layout.revision_media_type(&self.name, digest), 1024)?;
         let stored_type = stored_type.and_then(|text| str::from_utf8(&text).ok()?.parse().ok());
@@ -227,7 +228,7 @@ impl Repository {
             return Ok(false);
         }
         self.claim()?;
-        let size = self.store.open_blob(digest)?.map_or(0, |blob| blob.size());
+        let size = self.store.open_data(digest)?.map_or(0, |blob| blob.size());
         let journal = self.store.journal();
         journal.layer(&self.name, self.kind, digest, size);
         link::write(&self.layer_link(digest), digest, &held)?;

@@ -167,7 +167,8 @@ impl Accounts {
 
     /// Whether nothing can be removed.
     pub fn is_read_only(&self) -> bool {
-        self.store.holds().are_needless()
+        let told = rustix::fs::statvfs(&self.store.inner.root);
+        told.is_ok_and(|told| told.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
     }
 
     /// Looks at the whole tree. Slow: run it in the background; `stop` is asked again and again

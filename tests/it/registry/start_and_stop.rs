@@ -364,10 +364,10 @@ async fn a_data_directory_that_takes_no_writes_is_served_and_pushes_are_told() {
         json!({"repositories": ["a"]})
     );
     let uploads = larder.request("POST", "/v2/a/blobs/uploads/");
-    assert_refused(&larder.send(uploads).await, 503, "UNAVAILABLE");
+    assert_refused(&larder.send(uploads).await, 507, "UNAVAILABLE");
     assert_refused(
         &delete(&larder, "/v2/a/manifests/v1").await,
-        503,
+        507,
         "UNAVAILABLE",
     );
     assert_eq!(larder.get("/v2/a/manifests/v1").await.body, manifest);
