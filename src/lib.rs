@@ -26,6 +26,7 @@
 //! whole configuration.
 
 pub mod access;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod events;

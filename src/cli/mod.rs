@@ -2,12 +2,17 @@
 
 mod allocator;
 mod config;
+mod export;
 mod garbage_collect;
+mod import;
+mod interrupt;
 mod log;
+mod outfile;
 mod parts;
 mod reload;
 mod serve;
 mod services;
+mod transfer;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -52,6 +57,10 @@ enum Command {
     Serve(ConfigFile),
     /// Remove content that nothing refers to, also while a larder serves it
     GarbageCollect(garbage_collect::Arguments),
+    /// Write images into one file, to be imported elsewhere
+    Export(export::Arguments),
+    /// Take in images that export, docker save or others have written, also while a larder serves
+    Import(import::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -83,6 +92,8 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
+        Some(Command::Export(arguments)) => export::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,6 +122,11 @@ fn say(line: &str) {
 }
 
 impl ConfigFile {
+    /// The file that an option names, where the arguments are something else.
+    fn at(path: Option<PathBuf>) -> Self {
+        Self { path }
+    }
+
     /// The file named on the command line, or by Distribution's variable.
     fn path(&self) -> Option<PathBuf> {
         let from_environment = || std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(Into::into);

@@ -52,7 +52,7 @@ pub(super) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec
 impl Store {
     /// Opens a blob's bytes, whoever links them. What is returned may only reach those who have a
     /// link: see [`super::Repository::blob`].
-    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         let path = self.layout().blob_data(digest);
         let Some((file, metadata)) = file::open(&path)? else {
             return Ok(None);
@@ -73,6 +73,20 @@ impl Store {
     /// Opens the place where a blob arrives from an upstream, with what an earlier attempt left.
     pub fn stage_fill(&self, digest: &Digest) -> Result<Staged, StoreError> {
         Staged::resume(self.layout().blob_fill(digest), digest.algorithm())
+    }
+
+    /// Opens a place where a blob is brought in by hand. Two who bring the same do not meet.
+    pub fn stage_brought(&self, digest: &Digest) -> Result<Staged, StoreError> {
+        Staged::resume(self.layout().blob_brought(digest), digest.algorithm())
+    }
+
+    /// Keeps a completely received and verified blob for a repository that is going to link it.
+    /// Until one does, it is nobody's, and may be collected.
+    pub fn keep_brought(&self, staged: &Staged, digest: &Digest) -> Result<(), StoreError> {
+        // The disk's time is not spent with a hold.
+        staged.sync()?;
+        let held = self.holds().shared()?;
+        self.commit(staged, digest, &held)
     }
 
     /// Makes a completely received and verified file the blob of that digest. Nobody can see it

@@ -40,6 +40,8 @@ struct Files {
     hold: PathBuf,
     turn: PathBuf,
     collect: PathBuf,
+    /// What is touched with each hold, for the process that serves the tree to see.
+    beside: Option<PathBuf>,
 }
 
 /// Content may be linked and relied on: nothing is collected while this lives.
@@ -85,6 +87,15 @@ impl Holds {
         Self(None)
     }
 
+    /// The same for one who brings content into a tree that another process serves: that one takes
+    /// its picture of the tree anew when it sees that this file has changed.
+    pub(super) fn telling(mut self, root: &Path) -> Self {
+        if let Some(files) = &mut self.0 {
+            files.beside = Some(Layout::beside(root));
+        }
+        self
+    }
+
     /// Whether nobody can write to the tree.
     pub(super) fn are_needless(&self) -> bool {
         self.0.is_none()
@@ -95,6 +106,7 @@ impl Holds {
             hold: Layout::hold(root),
             turn: Layout::turn(root),
             collect: Layout::collect(root),
+            beside: None,
         }))
     }
 
@@ -113,6 +125,10 @@ impl Holds {
         let hold = open(&files.hold)?;
         // Nobody is inside alone without having shut the turnstile: this does not wait.
         lock_shared(&hold, patience).context("hold", &files.hold)?;
+        if let Some(beside) = &files.beside {
+            // Before anything is linked: a process that is killed in between has told all the same.
+            publish::write_hint(beside, b"")?;
+        }
         Ok(Shared { _hold: Some(hold) })
     }
 

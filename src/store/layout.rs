@@ -3,9 +3,11 @@
 //! ```text
 //! <root>/larder.lock                                   who serves this directory
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
+//! <root>/larder.beside                                 empty: last linked beside a server
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
+//!   blobs/<alg>/<2 hex>/<hex>/data.<uuid>.tmp          the same, while they arrive from a bundle
 //!   repositories/<name>/
 //!     _layers/<alg>/<hex>/link                         this repository has that blob
 //!     _manifests/revisions/<alg>/<hex>/link            this repository has that manifest
@@ -62,6 +64,10 @@ impl Layout {
         root.join("larder.collect")
     }
 
+    pub(super) fn beside(root: &Path) -> PathBuf {
+        root.join("larder.beside")
+    }
+
     pub(super) fn blobs(&self) -> &Path {
         &self.blobs
     }
@@ -84,6 +90,12 @@ impl Layout {
 
     pub(super) fn blob_fill(&self, digest: &Digest) -> PathBuf {
         self.blob(digest).join("fill")
+    }
+
+    /// A place of its own for each who brings it, named as what [`publish`](super::publish) stages.
+    pub(super) fn blob_brought(&self, digest: &Digest) -> PathBuf {
+        let name = format!("data.{}{}", uuid::Uuid::now_v7(), super::publish::TEMPORARY);
+        self.blob(digest).join(name)
     }
 
     pub(super) fn repository(&self, name: &RepositoryName) -> PathBuf {

@@ -155,6 +155,24 @@ impl Store {
         }
     }
 
+    /// Opens the tree under `root` to bring content in, beside the larder that serves it if there is
+    /// one. That larder is told that there is more than it knows of.
+    pub fn open_beside(root: &Path) -> Result<Self, OpenError> {
+        match Self::open(root) {
+            Err(OpenError::InUse { root, holder }) => match Holds::beside(&root) {
+                Some(holds) => Ok(Self::new(&root, holds.telling(&root), None)),
+                None => Err(OpenError::TooOld { root, holder }),
+            },
+            opened => opened,
+        }
+    }
+
+    /// Opens the tree under `root` to look at it. Nothing is locked, and nothing is made: what is
+    /// looked at may go while it is.
+    pub fn open_to_read(root: &Path) -> Self {
+        Self::new(root, Holds::none(), None)
+    }
+
     /// Whether no other process serves this directory.
     pub fn is_alone(&self) -> bool {
         self.inner.lock.is_some() || self.holds().are_needless()

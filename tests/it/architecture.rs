@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("access", &["oci"]),
+    ("bundle", &["oci", "registry", "store"]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
@@ -25,13 +26,14 @@ const ARROWS: [(&str, &[&str]); 11] = [
     (
         "cli",
         &[
-            "access", "config", "http", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "bundle", "config", "http", "oci", "registry", "store", "upstream", "events",
+            "health",
         ],
     ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 8] = [
+const CRATES: [(&str, &[&str], &str); 9] = [
     (
         "reqwest",
         &["upstream", "outbound", "events", "health"],
@@ -57,6 +59,7 @@ const CRATES: [(&str, &[&str], &str); 8] = [
     ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
+    ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
 
