@@ -138,13 +138,15 @@ impl Archive {
             } else {
                 Form::Layout
             };
+            docker::judge_links(&entries, form)?;
             (form, reading.layout(&index, form, now)?)
         } else if has(form::DOCKER) {
+            docker::judge_links(&entries, Form::Docker)?;
             (Form::Docker, docker::images(&mut reading)?)
         } else {
+            docker::judge_links(&entries, Form::Layout)?;
             return Err(ArchiveError::NoImages);
         };
-        docker::judge_links(&entries, form)?;
         let ignored = match form {
             // Docker writes each thing in several ways.
             Form::Docker => 0,

@@ -78,7 +78,8 @@ impl Places<'_> {
     fn short(self, image: &Image) -> Result<Home, Refusal> {
         let repository = self.pushed(&image.target)?;
         let name = repository.name();
-        if name.is_single() && self.store.kind_of(name) != Some(Kind::Local) {
+        let is_bare = name.is_single() && image.target.host.is_none();
+        if is_bare && self.store.kind_of(name) != Some(Kind::Local) {
             let library: Result<RepositoryName, _> = "library".parse();
             let official = library.map(|library| target(name.under(&library)));
             let reserved = official.map(|target| self.names.for_push(&target));

@@ -14,6 +14,7 @@
 mod access;
 mod access_log;
 mod architecture;
+mod bundle;
 mod clients;
 mod collect;
 mod configuration;
