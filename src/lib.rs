@@ -17,6 +17,7 @@
 //! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
 //!          │      │         └──────▶ upstream ──▶ oci
 //!          │      └───▶ access, events, health
+//!          ├───▶ bundle ─▶ registry, store
 //!          └───▶ config, which is plain data
 //! ```
 //!

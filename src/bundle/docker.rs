@@ -215,3 +215,22 @@ pub(super) fn judge_links(entries: &Entries, form: Form) -> Result<(), ArchiveEr
     let bad = entries.links.iter().find(|link| !is_dockers(*link));
     bad.map_or(Ok(()), |(name, _)| Err(Bad::SymbolicLink.at(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_completed_and_shortened_as_docker_does() {
+        for (short, full) in [
+            ("python:3", "docker.io/library/python:3"),
+            ("team/app:1", "docker.io/team/app:1"),
+            ("ghcr.io/a/b:1", "ghcr.io/a/b:1"),
+        ] {
+            let repository = short.split(':').next().unwrap().parse().unwrap();
+            assert_eq!(full_name(short, &repository), full);
+            assert_eq!(short_name(full), short);
+        }
+        assert_eq!(short_name("library/x:1"), "library/x:1");
+    }
+}

@@ -346,3 +346,132 @@ pub(super) fn padding(size: u64) -> u64 {
 
 /// What ends an archive: two empty blocks.
 pub(super) const END: usize = 2 * BLOCK_SIZE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::{Archive, ArchiveError as Error};
+    use proptest::prelude::*;
+    use std::io::Write as _;
+    use std::time::UNIX_EPOCH;
+
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    fn archive(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (name, content) in entries {
+            bytes.extend(head(name, content.len() as u64));
+            bytes.extend(content);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK_SIZE), 0);
+        }
+        bytes.resize(bytes.len() + END, 0);
+        bytes
+    }
+
+    fn layout() -> Vec<(String, Vec<u8>)> {
+        let index = br#"{"schemaVersion":2,"manifests":[]}"#;
+        let digest = crate::oci::Digest::of(index);
+        let descriptor = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"digest":"{digest}","annotations":{{"io.containerd.image.name":"a/b:1"}}}}]}}"#
+        );
+        vec![
+            (
+                "oci-layout".into(),
+                br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
+            ),
+            ("index.json".into(), descriptor.into_bytes()),
+            (format!("blobs/sha256/{}", digest.hex()), index.to_vec()),
+        ]
+    }
+
+    #[test]
+    fn names_and_sizes_of_any_length_are_read_back() {
+        let long = format!("blobs/sha512/{}", "a".repeat(128));
+        let entries: Vec<_> = ["a", &long, &"n".repeat(100), &"m".repeat(101)]
+            .map(|name| (name.to_owned(), name.as_bytes().to_vec()))
+            .into();
+        let file = file(&archive(&entries));
+        let found = scan(&file).unwrap();
+        assert_eq!(found.files.len(), 4);
+        for (name, content) in entries {
+            assert_eq!(read(&file, found.files[&name]).unwrap(), content);
+        }
+        for size in [0, 8 << 30, 1 << 40] {
+            let bytes = head("x", size);
+            let header = Header::from_byte_slice(&bytes);
+            assert_eq!(header.entry_size().unwrap(), size);
+            assert_eq!(bytes.len(), BLOCK_SIZE);
+        }
+    }
+
+    #[test]
+    fn what_other_readers_find_is_what_was_written() {
+        let long = format!("blobs/sha512/{}", "a".repeat(128));
+        let bytes = archive(&[
+            (long.clone(), b"content".to_vec()),
+            ("b".into(), vec![1; 512]),
+        ]);
+        let mut read = ::tar::Archive::new(&bytes[..]);
+        let names = read.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.path().unwrap().display().to_string(), entry.size())
+        });
+        assert_eq!(names.collect::<Vec<_>>(), [(long, 7), ("b".into(), 512)]);
+    }
+
+    #[test]
+    fn a_layout_is_judged_whole() {
+        let archive = Archive::of(file(&archive(&layout())), UNIX_EPOCH).unwrap();
+        assert_eq!((archive.count(), archive.ignored()), (1, 0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+            prop_assert!(Archive::of(file(&bytes), UNIX_EPOCH).is_err());
+        }
+
+        /// A flipped byte is found, or is one that nobody reads: of a time, an owner, padding.
+        #[test]
+        fn a_changed_archive_is_refused_or_the_same(
+            at in any::<prop::sample::Index>(), value in any::<u8>(), length in any::<prop::sample::Index>(),
+        ) {
+            let whole = archive(&layout());
+            let mut changed = whole.clone();
+            let at = at.index(changed.len());
+            changed[at] = value;
+            if let Ok(judged) = Archive::of(file(&changed), UNIX_EPOCH) {
+                prop_assert_eq!(judged.count(), 1);
+            }
+            // Up to the first block of the mark at its end, every shorter one is refused.
+            let length = length.index(whole.len() - END + 1);
+            prop_assert!(Archive::of(file(&whole[..length]), UNIX_EPOCH).is_err());
+        }
+
+        #[test]
+        fn a_name_is_safe_or_refused(raw in prop::collection::vec(any::<u8>(), 0..40), text in "[a./]{0,12}") {
+            for raw in [&raw[..], text.as_bytes()] {
+                if let Ok(name) = clean(raw) {
+                    prop_assert!(!name.starts_with('/') && name.split('/').all(|step| step != ".."));
+                }
+            }
+        }
+
+        #[test]
+        fn any_entries_are_read_back_or_refused(
+            names in prop::collection::vec("[ab./]{1,9}", 0..6), sizes in prop::collection::vec(0usize..1200, 6),
+        ) {
+            let entries: Vec<_> = names.iter().zip(sizes).map(|(name, size)| (name.clone(), vec![7; size])).collect();
+            match scan(&file(&archive(&entries))) {
+                Ok(found) => prop_assert!(found.files.len() <= entries.len()),
+                Err(error) => prop_assert!(matches!(error, Error::Entry { .. }), "{}", error),
+            }
+        }
+    }
+}

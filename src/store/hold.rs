@@ -255,6 +255,22 @@ mod tests {
     }
 
     #[test]
+    fn whoever_brings_something_tells_the_server_each_time() {
+        let (root, holds) = holds();
+        let note = Layout::beside(root.path());
+        drop(holds.shared().unwrap());
+        assert!(!note.exists(), "the server tells itself nothing");
+        let beside = Holds::beside(root.path()).unwrap().telling(root.path());
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            drop(beside.shared().unwrap());
+            let metadata = note.metadata().unwrap();
+            assert!(seen.insert(metadata.modified().unwrap()), "a new time");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
     fn a_tree_that_nobody_prepared_has_no_holds() {
         let root = tempfile::tempdir().unwrap();
         assert!(Holds::beside(root.path()).is_none());
