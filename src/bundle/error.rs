@@ -254,6 +254,9 @@ pub enum Refusal {
     /// Its name is none that it could have here.
     #[error("{0}; give it another name with --as name:tag")]
     Name(String),
+    /// Its index is all that the archive has of it.
+    #[error("nothing of what its index lists is in the file")]
+    Empty,
     /// A pushed tag names something else.
     #[error("the tag is here and names {0}: --force replaces it")]
     Taken(Digest),

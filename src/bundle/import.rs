@@ -194,8 +194,7 @@ impl Ready<'_> {
             }
         }
         if found.manifests.len() == 1 && found.absent > 0 {
-            let refusal = Refusal::Name("nothing of what its index lists is in the file".into());
-            return Ok(Some(refusal));
+            return Ok(Some(Refusal::Empty));
         }
         if let Some(first) = missing.first() {
             return Ok(Some(Refusal::Missing {

@@ -13,6 +13,7 @@ mod docker;
 mod error;
 mod export;
 mod form;
+mod gather;
 mod import;
 mod place;
 mod plan;

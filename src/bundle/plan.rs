@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use crate::oci::{Digest, Image, Platform, PlatformName, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, Image, Platform, Reference, RepositoryName, Tag};
 use crate::registry::{Names, Place};
-use crate::store::{Kind, Repository, Store, StoredManifest};
+use crate::store::{Kind, Repository, Store, StoreError};
 
 use super::error::{ArchiveError, ExportError};
 use super::form;
-use super::tree::{DEPTH, Made};
+use super::gather::{Gathered, Gathering};
+use super::tree::DEPTH;
 use super::{Archive, docker};
 
 /// An image that is to be exported.
@@ -162,7 +163,7 @@ impl Plan {
             },
         };
         for picked in picked {
-            match planning.image(picked) {
+            match planning.image(picked).map_err(|error| named(error, picked)) {
                 Err(
                     error @ (ExportError::Incomplete { .. }
                     | ExportError::Platform { .. }
@@ -180,22 +181,22 @@ impl Plan {
     }
 }
 
+/// Of damaged content it is also said whose it is.
+fn named(error: ExportError, picked: &Picked) -> ExportError {
+    match error {
+        ExportError::Store(StoreError::Damaged(digest)) => ExportError::Damaged {
+            image: picked.name(),
+            digest,
+        },
+        error => error,
+    }
+}
+
 struct Planning<'a> {
     choice: &'a Choice,
     seen: HashSet<Digest>,
     names: HashSet<String>,
     plan: Plan,
-}
-
-/// What one image brings, until it is known that it is whole.
-#[derive(Default)]
-struct Gathered {
-    manifests: Vec<(Digest, u64)>,
-    blobs: Vec<(Digest, u64)>,
-    platforms: Vec<String>,
-    left_out: Vec<String>,
-    /// What `docker load` is to take.
-    runnable: Option<Vec<u8>>,
 }
 
 impl Planning<'_> {
@@ -263,117 +264,6 @@ impl Planning<'_> {
             platforms: gathered.platforms,
             left_out: gathered.left_out,
         });
-    }
-}
-
-/// Looks at one image.
-struct Gathering<'a> {
-    repository: &'a Repository,
-    choice: &'a Choice,
-    image: &'a str,
-}
-
-impl Gathering<'_> {
-    fn manifest(
-        &self,
-        stored: &StoredManifest,
-        platform: Option<&PlatformName>,
-        depth: usize,
-        found: &mut Gathered,
-    ) -> Result<(), ExportError> {
-        let unreadable = |reason| ExportError::Manifest {
-            image: self.image.to_owned(),
-            reason,
-        };
-        let size = stored.bytes.len() as u64;
-        match Made::of(&stored.bytes).map_err(unreadable)? {
-            Made::Children(_) if depth == 0 => {
-                return Err(unreadable("its indexes are nested too deep".into()));
-            }
-            Made::Children(children) => self.children(&children, depth - 1, found)?,
-            Made::Blobs { needed, welcome } => {
-                for part in needed {
-                    let blob = self.repository.blob(&part.digest)?;
-                    let blob = blob.ok_or_else(|| self.incomplete(platform, &part.digest))?;
-                    found.blobs.push((part.digest, blob.size()));
-                }
-                for digest in welcome {
-                    if let Some(blob) = self.repository.blob(&digest)? {
-                        found.blobs.push((digest, blob.size()));
-                    }
-                }
-                docker::prefer(&mut found.runnable, &stored.bytes, platform);
-            }
-        }
-        found.manifests.push((stored.digest.clone(), size));
-        Ok(())
-    }
-
-    /// Takes those children that are wanted and wholly here.
-    fn children(
-        &self,
-        children: &[super::tree::Child],
-        depth: usize,
-        found: &mut Gathered,
-    ) -> Result<(), ExportError> {
-        let asked = &self.choice.platforms;
-        let mut not_whole = None;
-        let mut taken = 0;
-        for child in children {
-            let platform = child.platform.as_ref();
-            let shown = platform.map_or_else(|| child.part.digest.to_string(), ToString::to_string);
-            let fits = |asked: &Platform| platform.is_some_and(|name| asked.fits(name));
-            if !asked.is_empty() && !asked.iter().any(fits) {
-                found.left_out.push(shown);
-                continue;
-            }
-            match self.child(child, depth) {
-                Ok(whole) => {
-                    found.manifests.extend(whole.manifests);
-                    found.blobs.extend(whole.blobs);
-                    found.left_out.extend(whole.left_out);
-                    if let Some(bytes) = whole.runnable {
-                        docker::prefer(&mut found.runnable, &bytes, platform);
-                    }
-                    found.platforms.push(shown);
-                    taken += 1;
-                }
-                // What was asked for by name is to be there; else a mirror has what was pulled.
-                Err(error @ ExportError::Incomplete { .. }) if asked.is_empty() => {
-                    found.left_out.push(shown);
-                    not_whole.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if taken == 0 && !asked.is_empty() {
-            let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
-            return Err(ExportError::Platform {
-                image: self.image.to_owned(),
-                platform: asked.join(" or "),
-            });
-        }
-        match not_whole {
-            Some(error) if taken == 0 => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn child(&self, child: &super::tree::Child, depth: usize) -> Result<Gathered, ExportError> {
-        let platform = child.platform.as_ref();
-        let stored = self.repository.manifest(&child.part.digest)?;
-        let stored = stored.ok_or_else(|| self.incomplete(platform, &child.part.digest))?;
-        let mut found = Gathered::default();
-        self.manifest(&stored, platform, depth, &mut found)?;
-        Ok(found)
-    }
-
-    fn incomplete(&self, platform: Option<&PlatformName>, missing: &Digest) -> ExportError {
-        ExportError::Incomplete {
-            image: self.image.to_owned(),
-            platform: platform.map(ToString::to_string),
-            missing: missing.clone(),
-        }
     }
 }
 
