@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
             root.display()
         ));
     }
-    let store = Store::open_to_read(root);
+    let store = Store::open_to_read(root).map_err(|error| error.to_string())?;
     let picked = if arguments.all {
         Picked::all(&store)
     } else {

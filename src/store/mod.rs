@@ -168,9 +168,10 @@ impl Store {
     }
 
     /// Opens the tree under `root` to look at it. Nothing is locked, and nothing is made: what is
-    /// looked at may go while it is.
-    pub fn open_to_read(root: &Path) -> Self {
-        Self::new(root, Holds::none(), None)
+    /// looked at may go while it is. A directory that is not there is an error.
+    pub fn open_to_read(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("list", root)?;
+        Ok(Self::new(root, Holds::none(), None))
     }
 
     /// Whether no other process serves this directory.
