@@ -18,6 +18,7 @@
 //!          │      │         └──────▶ upstream ──▶ oci
 //!          │      └───▶ access, events, health
 //!          ├───▶ acme ──▶ store, for its file
+//!          ├───▶ bundle ─▶ registry, store
 //!          └───▶ config, which is plain data
 //! ```
 //!
@@ -28,6 +29,7 @@
 
 pub mod access;
 pub mod acme;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod events;

@@ -3,16 +3,21 @@
 mod adopt;
 mod allocator;
 mod config;
+mod export;
 mod garbage_collect;
 mod images;
+mod import;
+mod interrupt;
 mod log;
 mod ls;
 mod offline;
+mod outfile;
 mod parts;
 mod ready;
 mod reload;
 mod serve;
 mod services;
+mod transfer;
 mod verify;
 mod warm;
 
@@ -67,6 +72,10 @@ enum Command {
     Ls(ls::Arguments),
     /// Check all that is stored, also while a larder serves it
     Verify(verify::Arguments),
+    /// Write images into one file, to be imported elsewhere
+    Export(export::Arguments),
+    /// Take in images that export, docker save or others have written, also while a larder serves
+    Import(import::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -134,6 +143,8 @@ pub fn run() -> ExitCode {
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
         Some(Command::Offline(arguments)) => offline::run(&arguments),
         Some(Command::Ls(arguments)) => ls::run(&arguments),
+        Some(Command::Export(arguments)) => export::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,6 +196,11 @@ fn printed(written: io::Result<()>) -> Result<(), String> {
 }
 
 impl ConfigFile {
+    /// The file that an option names, where the arguments are something else.
+    fn at(path: Option<PathBuf>) -> Self {
+        Self { path }
+    }
+
     /// The file named on the command line, or by Distribution's variable.
     fn path(&self) -> Option<PathBuf> {
         let from_environment = || std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(Into::into);

@@ -12,8 +12,10 @@ use crate::events;
 use crate::health::{self, What};
 use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
 use crate::registry::{
-    Children, Collecting, Keeping, MinFree, Purging, Settings as RegistrySettings, Validation, Warm,
+    Children, Collecting, Keeping, MinFree, Names, Purging, Settings as RegistrySettings,
+    Validation, Warm,
 };
+use crate::store::Store;
 use crate::upstream::{self, Credentials, Upstream};
 
 use super::services;
@@ -116,6 +118,13 @@ pub(super) fn working(upstreams: &Upstreams) -> BTreeMap<String, Arc<Upstream>> 
         .iter()
         .map(|(name, (_, working))| (name.clone(), Arc::clone(working)))
         .collect()
+}
+
+/// The resolver of names for commands that look at the store themselves. No upstream is asked.
+pub(super) fn names(config: &Config, store: &Store) -> Result<Names, String> {
+    let upstreams = working(&upstreams(config, &Upstreams::new())?);
+    let default = config.upstreams.default.as_ref().map(ToString::to_string);
+    Ok(Names::new(store.clone(), upstreams, default, true))
 }
 
 fn upstream(name: &str, upstream: &config::Upstream) -> upstream::Settings {

@@ -153,6 +153,15 @@ impl Names {
         Ok(self.store.local(name))
     }
 
+    /// The mirror that a name stands for by its upstream's name in it, as in `ghcr.io/org/app`.
+    pub fn mirror_named(&self, target: &Target) -> Option<Repository> {
+        let (upstream, name) = self.upstream_in_path(target).ok().flatten()?;
+        match self.mirror(&upstream, name, None) {
+            Place::Mirror(mirror) => Some(mirror.repository),
+            Place::Local(_) => None,
+        }
+    }
+
     /// Whether there is an upstream: clients may then be using this registry as their mirror.
     pub fn mirrors_anything(&self) -> bool {
         !self.upstreams.is_empty()

@@ -155,6 +155,20 @@ impl Store {
         }
     }
 
+    /// Opens a place where a blob is brought in by hand. Two who bring the same do not meet.
+    pub fn stage_brought(&self, digest: &Digest) -> Result<Staged, StoreError> {
+        Staged::resume(self.layout().blob_brought(digest), digest.algorithm())
+    }
+
+    /// Keeps a completely received and verified blob for a repository that is going to link it.
+    /// Until one does, it is nobody's, and may be collected.
+    pub fn keep_brought(&self, staged: &Staged, digest: &Digest) -> Result<(), StoreError> {
+        // The disk's time is not spent with a hold.
+        staged.sync()?;
+        let held = self.holds().shared()?;
+        self.commit(staged, digest, &held)
+    }
+
     /// Makes a completely received and verified file the blob of that digest. Nobody can see it
     /// before a repository links it.
     ///

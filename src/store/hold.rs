@@ -40,6 +40,8 @@ struct Files {
     hold: PathBuf,
     turn: PathBuf,
     collect: PathBuf,
+    /// What is touched with each hold, for the process that serves the tree to see.
+    beside: Option<PathBuf>,
 }
 
 /// Content may be linked and relied on: nothing is collected while this lives.
@@ -84,12 +86,20 @@ impl Holds {
         known.then(|| Self::of(root))
     }
 
+    /// The same for one who brings content into a tree that another process serves: that one takes
+    /// its picture of the tree anew when it sees that this file has changed.
+    pub(super) fn telling(mut self, root: &Path) -> Self {
+        self.0.beside = Some(Layout::beside(root));
+        self
+    }
+
     /// The holds of a tree that cannot be written to now, but may be later: nothing is made.
     pub(super) fn of(root: &Path) -> Self {
         Self(Files {
             hold: Layout::hold(root),
             turn: Layout::turn(root),
             collect: Layout::collect(root),
+            beside: None,
         })
     }
 
@@ -108,6 +118,10 @@ impl Holds {
         if let Some(hold) = &hold {
             // Nobody is inside alone without having shut the turnstile: this does not wait.
             lock_shared(hold, patience).context("hold", &files.hold)?;
+        }
+        if let Some(beside) = &files.beside {
+            // Before anything is linked: a process that is killed in between has told all the same.
+            publish::write_hint(beside, b"")?;
         }
         Ok(Shared { _hold: hold })
     }
@@ -278,6 +292,22 @@ mod tests {
         assert!(first.is_some() && beside.collecting().unwrap().is_none());
         drop(first);
         assert!(beside.collecting().unwrap().is_some());
+    }
+
+    #[test]
+    fn whoever_brings_something_tells_the_server_each_time() {
+        let (root, holds) = holds();
+        let note = Layout::beside(root.path());
+        drop(holds.shared().unwrap());
+        assert!(!note.exists(), "the server tells itself nothing");
+        let beside = Holds::beside(root.path()).unwrap().telling(root.path());
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            drop(beside.shared().unwrap());
+            let metadata = note.metadata().unwrap();
+            assert!(seen.insert(metadata.modified().unwrap()), "a new time");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
 //!   blobs/<alg>/<2 hex>/<hex>/damaged.<id>             what was `data` once, and is not what it should be
+//!   blobs/<alg>/<2 hex>/<hex>/data.<uuid>.tmp          the same, while they arrive from a bundle
 //!   repositories/<name>/
 //!     _layers/<alg>/<hex>/link                         this repository has that blob
 //!     _manifests/revisions/<alg>/<hex>/link            this repository has that manifest
@@ -133,6 +134,12 @@ impl Layout {
     pub(super) fn blob_damaged(&self, digest: &Digest) -> PathBuf {
         let id = uuid::Uuid::now_v7();
         self.blob(digest).join(format!("{DAMAGED}{id}"))
+    }
+
+    /// A place of its own for each who brings it, named as what [`publish`](super::publish) stages.
+    pub(super) fn blob_brought(&self, digest: &Digest) -> PathBuf {
+        let name = format!("data.{}{}", uuid::Uuid::now_v7(), super::publish::TEMPORARY);
+        self.blob(digest).join(name)
     }
 
     pub(super) fn repository(&self, name: &RepositoryName) -> PathBuf {

@@ -178,6 +178,18 @@ impl Store {
         }
     }
 
+    /// Opens the tree under `root` to bring content in, beside the larder that serves it if there is
+    /// one. That larder is told that there is more than it knows of.
+    pub fn open_beside(root: &Path) -> Result<Self, OpenError> {
+        match Self::open(root) {
+            Err(OpenError::InUse { root, holder }) => match Holds::beside(&root) {
+                Some(holds) => Ok(Self::new(&root, holds.telling(&root), None)),
+                None => Err(OpenError::TooOld { root, holder }),
+            },
+            opened => opened,
+        }
+    }
+
     /// Opens the tree under `root` to be read and nothing else, whoever serves it meanwhile: nothing
     /// is locked, made or changed. A directory that is not there is an error.
     pub fn open_to_read(root: &Path) -> Result<Self, OpenError> {

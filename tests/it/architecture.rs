@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
+    ("bundle", &["oci", "registry", "store"]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
@@ -26,14 +27,14 @@ const ARROWS: [(&str, &[&str]); 12] = [
     (
         "cli",
         &[
-            "access", "acme", "config", "http", "oci", "registry", "store", "upstream", "events",
-            "health",
+            "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "upstream",
+            "events", "health",
         ],
     ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 8] = [
+const CRATES: [(&str, &[&str], &str); 9] = [
     (
         "reqwest",
         &["acme", "upstream", "outbound", "events", "health"],
@@ -59,6 +60,7 @@ const CRATES: [(&str, &[&str], &str); 8] = [
     ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
+    ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
 

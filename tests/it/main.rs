@@ -16,6 +16,7 @@ mod access_log;
 mod acme;
 mod adopt;
 mod architecture;
+mod bundle;
 mod clients;
 mod collect;
 mod configuration;

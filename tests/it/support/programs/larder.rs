@@ -163,6 +163,19 @@ impl Options {
             .set(&["http", "tls", "key"], json!(key))
     }
 
+    /// Runs a command that takes its configuration with `-c`, on a data directory.
+    pub(crate) async fn tool(&self, root: &Path, arguments: &[&str]) -> Output {
+        let (command, _home) = self.tool_command(root, arguments);
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn tool_command(&self, root: &Path, arguments: &[&str]) -> (Command, TempDir) {
+        let mut config = self.config.clone();
+        config["storage"]["filesystem"]["rootdirectory"] = json!(root);
+        tool(&config, &self.environment, arguments)
+    }
+
     /// Starts a larder that ends by itself, and says how.
     pub(crate) async fn fail(mut self) -> Failure {
         let (home, data) = (new_home("larder"), new_home("data"));
@@ -259,6 +272,17 @@ impl Resting {
         let command = larder(&self.config, &self.environment, &home, &arguments);
         (command, home)
     }
+}
+
+fn tool(
+    config: &Value,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> (Command, TempDir) {
+    let home = new_home("tool");
+    let arguments = [arguments, &["-c"]].concat();
+    let command = larder(config, environment, &home, &arguments);
+    (command, home)
 }
 
 async fn launch(config: &Value, environment: &[(String, String)]) -> (Daemon, String) {
@@ -559,6 +583,17 @@ impl Larder {
         let home = new_home("server");
         let command = larder(&self.config, &self.environment, &home, &["serve"]);
         (command, home)
+    }
+
+    /// Runs a command that takes its configuration with `-c` beside it, on its data directory.
+    pub(crate) async fn tool(&self, arguments: &[&str]) -> Output {
+        let (command, _home) = self.tool_command(arguments);
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn tool_command(&self, arguments: &[&str]) -> (Command, TempDir) {
+        tool(&self.config, &self.environment, arguments)
     }
 
     /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks
