@@ -13,6 +13,7 @@
 //!
 //! When a manifest was last pulled is a hint file in its mirror, written within a second.
 
+mod books;
 mod choose;
 mod clock;
 mod journal;
@@ -26,19 +27,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::oci::{Digest, RepositoryName, Tag};
+use crate::oci::{Digest, RepositoryName};
 
 use super::layout::Layout;
 use super::{Store, StoreError, file, publish};
+use books::Books;
 pub use choose::Kept;
 use choose::{Demand, choose, spared, units};
 pub use clock::Age;
 use clock::{Clock, Saved};
 pub(super) use journal::Journal;
 use journal::{Change, Uses, When};
-use picture::{Datum, Picture, Place, Repository};
+use picture::Picture;
 use remove::{BATCH, Remover};
-use table::Id;
 pub use walk::SurveyError;
 use walk::{Beside, survey};
 
@@ -112,18 +113,6 @@ pub struct Accounts {
     books: Mutex<Books>,
     /// One eviction at a time; a new picture waits for its end.
     evicting: Mutex<()>,
-}
-
-/// The picture, and what belongs to it.
-#[derive(Debug, Default)]
-struct Books {
-    picture: Option<Picture>,
-    /// While a walk is under way: what its picture will lack.
-    since: Option<Vec<Change>>,
-    /// What others had linked by the time of the walk.
-    beside: Beside,
-    /// What an eviction that was killed had unlinked.
-    remains: Vec<Id>,
 }
 
 impl Accounts {
@@ -456,66 +445,6 @@ impl Accounts {
 
     fn books(&self) -> MutexGuard<'_, Books> {
         lock(&self.books)
-    }
-}
-
-impl Books {
-    fn repository(&self, place: Place) -> Option<&Repository> {
-        self.picture.as_ref()?.repository(place)
-    }
-
-    fn digest(&self, id: Id) -> Option<Digest> {
-        self.picture.as_ref()?.digests.digest(id)
-    }
-
-    fn datum(&self, id: Id) -> Datum {
-        let picture = self.picture.as_ref();
-        picture.map_or_else(Datum::default, |it| it.datum(id))
-    }
-
-    fn change(&mut self, change: Change, now: Age) {
-        if let Some(picture) = &mut self.picture {
-            picture.change(&change, now);
-        }
-        if let Some(since) = &mut self.since {
-            since.push(change);
-        }
-    }
-
-    /// A manifest was removed. What nobody in its repository names any more is returned.
-    fn drop_manifest(&mut self, place: Place, id: Id) -> Vec<Id> {
-        if let (Some(name), Some(digest)) = (self.name(place), self.digest(id)) {
-            self.remember(Change::Manifest(name, digest));
-        }
-        let picture = self.picture.as_mut();
-        picture.map_or_else(Vec::new, |it| it.remove_manifest(place, id))
-    }
-
-    /// A layer's link was removed. The data that it led to is returned.
-    fn drop_layer(&mut self, place: Place, id: Id) -> Option<Id> {
-        if let (Some(name), Some(digest)) = (self.name(place), self.digest(id)) {
-            self.remember(Change::Layer(name, digest));
-        }
-        self.picture.as_mut()?.remove_layer(place, id)
-    }
-
-    fn drop_tag(&mut self, place: Place, tag: &Tag) {
-        if let Some(name) = self.name(place) {
-            self.remember(Change::Tag(name, tag.clone()));
-        }
-        if let Some(picture) = &mut self.picture {
-            picture.remove_tag(place, tag);
-        }
-    }
-
-    fn name(&self, place: Place) -> Option<String> {
-        self.repository(place).map(|it| it.name.clone())
-    }
-
-    fn remember(&mut self, change: Change) {
-        if let Some(since) = &mut self.since {
-            since.push(change);
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::oci::{RepositoryName, Tag};
 use crate::store::layout::inside;
 use crate::store::{Kind, Store, StoreError, file, publish};
 
-use super::Books;
+use super::books::Books;
 use super::choose::{Demand, Spared, Unit, last_use};
 use super::clock::Age;
 use super::picture::{Place, Repository, stamp};
