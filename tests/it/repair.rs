@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::join_all;
 
 use crate::registry::push_small;
+use crate::support::disk::Disk;
 use crate::support::hub::{Fault, Hub, What, Where};
 use crate::support::image::{Image, noise, sha256};
 use crate::support::programs::{Dockerd, Larder, Options};
@@ -414,5 +415,42 @@ async fn docker_pulls_an_image_whose_stored_copy_is_damaged() {
         "{}",
         docker.log()
     );
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_bytes_on_a_read_only_disk_are_not_served_either() {
+    let hub = Hub::start().await;
+    let disk = Disk::of("64m");
+    let mut larder = Options::mirror_of(&hub).on(&disk.root()).start().await;
+    for (seed, size) in [(1, SMALL), (2, LARGE)] {
+        let bytes = content(seed, size);
+        let digest = hub.put_blob("library/x", bytes.clone());
+        let mirrored = path("library/x", &digest);
+        assert_eq!(larder.get(&mirrored).await.cache(), "miss");
+        let own = content(seed + 10, size);
+        let pushed = larder.push_blob("team/app", &own).await;
+        larder.kill().await;
+        flip(&data(&larder, &digest), 10);
+        flip(&data(&larder, &pushed), 10);
+        disk.read_only(true);
+        larder.start_again().await;
+        let first = larder.get(&mirrored).await;
+        assert!(!first.complete || first.body == bytes);
+        for _ in 0..2 {
+            let got = larder.get(&mirrored).await;
+            assert!(got.complete && got.body == bytes, "{}", larder.log());
+            assert_eq!(got.cache(), "pass");
+        }
+        let first = larder.get(&path("team/app", &pushed)).await;
+        assert!(first.status == 404 || !first.complete);
+        assert_eq!(larder.get(&path("team/app", &pushed)).await.status, 404);
+        larder.kill().await;
+        disk.read_only(false);
+        larder.start_again().await;
+        is_healed(&larder, &digest, &bytes).await;
+        larder.push_blob("team/app", &own).await;
+        assert_eq!(larder.get(&path("team/app", &pushed)).await.body, own);
+    }
     larder.finish().await;
 }
