@@ -51,22 +51,13 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     let access = parts::access(&config, &secret)?;
     let upstreams = parts::upstreams(&config, &parts::Upstreams::new())?;
     let settings = parts::registry(&config)?;
-    let root = config.storage.root.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&root));
-    let store = store.await.map_err(|error| error.to_string())?;
-    let store = store.map_err(|error| error.to_string())?;
-    let (opened, settings_of) = (store.clone(), config.clone());
-    let adopted = tokio::task::spawn_blocking(move || adopt::adopt(&opened, &settings_of));
-    adopted.await.map_err(|error| error.to_string())??;
+    let store = open_store(&config).await?;
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
     let registry = registry.map_err(|error| error.to_string())?;
     let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
     let acme = parts::acme(&config);
-    let tls = parts::tls(&config, acme.as_ref());
-    let server = Server::bind(&parts::listen(&config), tls).await;
-    let server = server.map_err(|error| error.to_string())?;
-    let server = server.with_h2c(config.http.h2c);
+    let server = bind(&config, acme.as_ref()).await?;
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
@@ -80,11 +71,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
         );
     }
     let renewing = acme.clone().map(|acme| renew(acme, stop.token.clone()));
-    registry.keep_swept();
-    registry.keep_upstreams_noted();
-    registry.keep_collected();
-    registry.keep_within_limits();
-    registry.keep_warm();
+    keep_house(&registry);
     let handler = handler.among(services.around());
     let running = Running {
         file: file.clone(),
@@ -112,6 +99,32 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     signals.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the data directory, and takes over what an old cache has left there.
+async fn open_store(config: &Config) -> Result<Store, String> {
+    let config = config.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let store = Store::open(&config.storage.root).map_err(|error| error.to_string())?;
+        adopt::adopt(&store, &config)?;
+        Ok(store)
+    });
+    opening.await.map_err(|error| error.to_string())?
+}
+
+async fn bind(config: &Config, acme: Option<&Acme>) -> Result<Server, String> {
+    let server = Server::bind(&parts::listen(config), parts::tls(config, acme)).await;
+    let server = server.map_err(|error| error.to_string())?;
+    Ok(server.with_h2c(config.http.h2c))
+}
+
+/// What goes on in the background for as long as the registry runs.
+fn keep_house(registry: &Registry) {
+    registry.keep_swept();
+    registry.keep_upstreams_noted();
+    registry.keep_collected();
+    registry.keep_within_limits();
+    registry.keep_warm();
 }
 
 /// Gets and renews the certificate until larder stops.

@@ -196,7 +196,8 @@ struct Task {
 impl Task {
     async fn run(self, entry: Entry) {
         let started = Instant::now();
-        let result = self.fetch().await;
+        // Not to be carried about in the task's own state while it waits.
+        let result = Box::pin(self.fetch()).await;
         let name = self.mirror.repository.name();
         let digest = &self.digest;
         match &result {
