@@ -199,6 +199,7 @@ impl Accounts {
         }
         books.picture = Some(walked.picture);
         books.remains = walked.remains;
+        books.husks = walked.husks;
         books.beside = beside;
         drop(books);
         Ok(self.totals().unwrap_or_default())
@@ -299,6 +300,7 @@ impl Accounts {
     fn choose(&self, remover: &mut Remover<'_>, kept: &Kept) -> String {
         let mut books = self.caught_up();
         let remains = std::mem::take(&mut books.remains);
+        remover.add_husks(std::mem::take(&mut books.husks));
         let Some(picture) = &books.picture else {
             return String::new();
         };

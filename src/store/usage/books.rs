@@ -18,6 +18,8 @@ pub(super) struct Books {
     pub(super) beside: Beside,
     /// What an eviction that was killed had unlinked.
     pub(super) remains: Vec<Id>,
+    /// Tags of which it had left only what they once named.
+    pub(super) husks: Vec<(Place, Tag)>,
 }
 
 impl Books {

@@ -91,6 +91,13 @@ impl<'a> Remover<'a> {
         self.queue.extend(units.into_iter().map(Step::Unit));
     }
 
+    pub(super) fn add_husks(&mut self, husks: Vec<(Place, Tag)>) {
+        for (place, tag) in husks {
+            self.queue.push_back(Step::History(place, tag));
+            self.queue.push_back(Step::Tidy(place));
+        }
+    }
+
     pub(super) fn has_more(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -233,7 +240,6 @@ impl<'a> Remover<'a> {
         if goes {
             let layout = self.store.layout();
             self.unlink(&layout.tag_link(&name, &tag))?;
-            drop(publish::unlink(&layout.mirror_tag(&name, &tag)));
             books.drop_tag(place, &tag);
             self.queue.push_front(Step::History(place, tag));
         }
@@ -272,6 +278,9 @@ impl<'a> Remover<'a> {
             publish::remove_if_empty(&inner);
         }
         publish::remove_if_empty(&history);
+        drop(publish::unlink(
+            &self.store.layout().mirror_tag(&name, &tag),
+        ));
         remove_directory_of(&inside::current(&directory));
         publish::remove_if_empty(&directory);
         Ok(())

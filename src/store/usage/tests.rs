@@ -191,6 +191,9 @@ fn what_a_killed_eviction_had_unlinked_goes_after_the_next_walk() {
     let layout = store.layout();
     fs::remove_dir_all(layout.manifests(mirror.name())).unwrap();
     fs::remove_dir_all(layout.layers(mirror.name())).unwrap();
+    let husk = layout.tag_history(mirror.name(), &"v1".parse().unwrap(), &manifest);
+    fs::create_dir_all(husk.parent().unwrap()).unwrap();
+    fs::write(&husk, manifest.as_str()).unwrap();
     let note = format!("{layer}\n{manifest}\n{mine}\nnonsense\n");
     fs::write(Layout::evicting(root.path()), note).unwrap();
     let accounts = accounts(&store);
@@ -199,6 +202,7 @@ fn what_a_killed_eviction_had_unlinked_goes_after_the_next_walk() {
     assert!(!store.has_data(&layer).unwrap() && !store.has_data(&manifest).unwrap());
     assert!(store.has_data(&mine).unwrap(), "it is linked after all");
     assert!(!Layout::evicting(root.path()).exists());
+    assert!(!layout.repository(mirror.name()).exists());
 }
 
 #[test]

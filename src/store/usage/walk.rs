@@ -39,6 +39,8 @@ pub(super) struct Survey {
     pub(super) picture: Picture,
     /// What an eviction that was killed had unlinked, but not removed.
     pub(super) remains: Vec<Id>,
+    /// Tags of which it had only left what they once named.
+    pub(super) husks: Vec<(Place, Tag)>,
     /// Manifests without a record of their use, by the times of their links.
     pub(super) unrecorded: Vec<(Place, Id, SystemTime)>,
     /// The same of layers that no manifest names.
@@ -70,6 +72,7 @@ pub(super) fn survey(store: &Store, stop: &dyn Fn() -> bool) -> Result<Survey, S
         survey: Survey {
             picture: Picture::default(),
             remains: Vec::new(),
+            husks: Vec::new(),
             unrecorded: Vec::new(),
             orphans: Vec::new(),
             newest: None,
@@ -204,9 +207,12 @@ impl Walk<'_> {
             let Ok(tag) = text.parse::<Tag>() else {
                 continue;
             };
-            if let Some(digest) = link::read(&inside::current(&tags.join(&text)))? {
+            let current = inside::current(&tags.join(&text));
+            if let Some(digest) = link::read(&current)? {
                 let id = self.survey.picture.id(&digest);
                 self.survey.picture.add_tag(place, tag, id);
+            } else if !current.exists() {
+                self.survey.husks.push((place, tag));
             }
         }
         Ok(())

@@ -9,6 +9,8 @@ mod order;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
+
 use crate::support::image::Image;
 use crate::support::programs::Larder;
 use crate::support::tree::files;
@@ -139,10 +141,16 @@ fn last_ran(root: &Path, wall: SystemTime) {
     std::fs::write(root.join("larder.clock"), text).expect("a file");
 }
 
-/// Kills it, and starts it again two hours later, as far as it can tell. It has counted what there
+/// Stops it, and starts it again two hours later, as far as it can tell. It has counted what there
 /// is by then.
 async fn start_hours_later(larder: &mut Larder) {
-    larder.kill().await;
+    larder.signal(Signal::TERM);
+    assert!(larder.ended().await.success());
+    start_dead_hours_later(larder).await;
+}
+
+/// The same of one that was killed.
+async fn start_dead_hours_later(larder: &mut Larder) {
     last_ran(larder.root(), SystemTime::now() - HOUR * 2);
     larder.start_again().await;
     larder.logged("counted what mirrors hold").await;

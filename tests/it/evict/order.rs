@@ -26,7 +26,8 @@ async fn the_least_recently_used_image_goes_whatever_is_restarted() {
     recorded(&larder, a, 0).await;
     pull(&larder, "library/app", "b", b).await;
     recorded(&larder, b, 0).await;
-    start_hours_later(&mut larder).await;
+    larder.kill().await;
+    start_dead_hours_later(&mut larder).await;
     // The manifest alone: who has the layers does not ask for them.
     larder.head("/v2/library/app/manifests/a").await;
     pull(&larder, "library/app", "c", c).await;
@@ -37,7 +38,8 @@ async fn the_least_recently_used_image_goes_whatever_is_restarted() {
     assert!(larder.log().contains("docker.io/library/app:b"));
     // That a was used, and before c, was written down within a second.
     recorded(&larder, c, recorded(&larder, a, 0).await).await;
-    start_hours_later(&mut larder).await;
+    larder.kill().await;
+    start_dead_hours_later(&mut larder).await;
     pull(&larder, "library/app", "d", d).await;
     assert!(!has(&larder, "app", a) && has(&larder, "app", c) && has(&larder, "app", d));
     // What went can be had again, and what stayed costs nothing.
