@@ -157,7 +157,10 @@ impl Registry {
     /// Evicts what nobody has used for `cache.keepfor`. Not while it could not be fetched again.
     async fn evict_unused(&self) {
         let policy = self.policy();
-        if let (Some(unused), false) = (policy.settings.keeping.keep_for, policy.settings.offline) {
+        if let (Some(unused), false) = (
+            policy.settings.keeping.keep_for,
+            policy.names.is_offline().is_some(),
+        ) {
             let order = Order {
                 unused_for: Some(unused),
                 why: "unused for cache.keepfor",

@@ -111,6 +111,11 @@ impl Store {
             }
             publish::sync_file_system(repositories)?;
         }
+        // Whoever was killed while clearing up left empty directories, and no mark by which they
+        // would be found.
+        for name in list.known.keys().filter_map(|name| name.parse().ok()) {
+            self.remove_empty(&name);
+        }
         adopted.list = Layout::scheduler_state_adopted(&self.inner.root);
         publish::move_into_place(&path, &adopted.list)?;
         Ok(Some(adopted))
@@ -189,14 +194,20 @@ impl Store {
         let is_moved = !layout.layers(from).exists() && !layout.manifests(from).exists();
         publish::remove_tree(&layout.mirror_marker(from))?;
         if is_moved {
-            publish::remove_if_empty(&layout.uploads(from));
-            let mut directory = layout.repository(from);
-            while directory != layout.repositories() {
-                publish::remove_if_empty(&directory);
-                directory.pop();
-            }
+            self.remove_empty(from);
         }
         Ok(is_moved)
+    }
+
+    /// Removes a repository's directory, and those above it, as far as there is nothing in them.
+    fn remove_empty(&self, name: &RepositoryName) {
+        let layout = self.layout();
+        publish::remove_if_empty(&layout.uploads(name));
+        let mut directory = layout.repository(name);
+        while directory != layout.repositories() {
+            publish::remove_if_empty(&directory);
+            directory.pop();
+        }
     }
 }
 

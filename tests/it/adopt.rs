@@ -273,7 +273,12 @@ async fn killed_while_it_takes_over_it_goes_on_at_the_next_start() {
     println!("killed {begun} times in the middle");
     larder.start_again().await;
     assert!(!larder.root().join(LIST).exists());
-    assert!(!repositories.join("library").exists());
+    assert!(
+        !repositories.join("library").exists(),
+        "{:?}\n{}",
+        files(&repositories.join("library")),
+        larder.log()
+    );
     hub.down().await;
     for number in 0..MANY {
         let path = format!("/v2/library/r{number}/manifests/1");

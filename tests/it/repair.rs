@@ -241,6 +241,8 @@ async fn with_the_upstream_away_damaged_bytes_are_not_served_either() {
         }
     }
     hub.up().await;
+    // It would take some seconds until the upstream is tried again.
+    larder.hang_up().await;
     for (digest, bytes) in &blobs {
         assert_eq!(&larder.get(&path("library/x", digest)).await.body, bytes);
     }
