@@ -3,7 +3,8 @@
 //! `cargo bench --bench pull` (or `make bench`) starts everything itself, on loopback: the test
 //! support's hub, which is an upstream with token authentication, a CDN host and a link of
 //! 20 MB/s, and the release binary. The comparison with Debian's `docker-registry` takes about a
-//! minute, because that is how long it needs; `-- --quick` leaves it out.
+//! minute, because that is how long it needs; `-- --quick` leaves it out, and `-- --warm` everything
+//! but what is fetched ahead.
 //!
 //! The program ends with 1 if a target is missed. Each figure is a function that returns its rows:
 //! `sharing` has those about many clients and one upstream, `latency` those about time, and
@@ -35,6 +36,8 @@ mod sharing;
 mod support;
 #[path = "pull/table.rs"]
 mod table;
+#[path = "pull/warming.rs"]
+mod warming;
 
 use std::process::ExitCode;
 
@@ -67,7 +70,8 @@ impl Upstreams {
 }
 
 fn main() -> ExitCode {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let is_asked = |word: &str| std::env::args().any(|argument| argument == word);
+    let (quick, only_warm) = (is_asked("--quick"), is_asked("--warm"));
     machine::allow_many_files();
     let hubs = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -77,7 +81,18 @@ fn main() -> ExitCode {
         .expect("a runtime for the hubs");
     let upstreams = Upstreams(hubs.handle().clone());
     let clients = Runtime::new().expect("a runtime for the clients");
-    let table = clients.block_on(measure(&upstreams, quick));
+    let table = clients.block_on(async {
+        let (mut table, mut noise) = (Table::default(), Noise::default());
+        noise.listen();
+        let heading = "Ten images of 16 MB are fetched ahead, through a link of 20 MB/s";
+        table.add(heading, warming::ten_images(&upstreams).await);
+        noise.listen();
+        if !only_warm {
+            measure(&upstreams, quick, &mut table, &mut noise).await;
+        }
+        table.add("The machine meanwhile", noise.rows());
+        table
+    });
     println!("\n{table}");
     if table.is_met() {
         ExitCode::SUCCESS
@@ -87,9 +102,7 @@ fn main() -> ExitCode {
 }
 
 /// All figures, one after the other, with an ear on the machine in between.
-async fn measure(upstreams: &Upstreams, quick: bool) -> Table {
-    let (mut table, mut noise) = (Table::default(), Noise::default());
-    noise.listen();
+async fn measure(upstreams: &Upstreams, quick: bool, table: &mut Table, noise: &mut Noise) {
     let heading = "30 clients pull one uncached image of 40 MB at once, through a link of 20 MB/s";
     table.add(heading, sharing::thirty_clients(upstreams).await);
     noise.listen();
@@ -114,6 +127,4 @@ async fn measure(upstreams: &Upstreams, quick: bool) -> Table {
     rows.extend(memory::slow_readers_of_a_fill(upstreams).await);
     table.add("1000 clients that read a blob of 64 MB slowly", rows);
     noise.listen();
-    table.add("The machine meanwhile", noise.rows());
-    table
 }

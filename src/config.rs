@@ -12,6 +12,7 @@
 
 mod auth;
 mod cache;
+mod compose;
 mod distribution;
 mod dockerconfig;
 mod emit;
@@ -36,6 +37,7 @@ use std::path::Path;
 
 pub use auth::{Action, Auth, AuthScheme, Challenge, Rule, TokenAuth};
 pub use cache::{Cache, Warm};
+pub use compose::Compose;
 pub use health::{Check, FileCheck, Health, HttpCheck, TcpCheck};
 pub use log::{Level, Log, LogFormat};
 pub use notice::{ConfigError, Warning};
@@ -43,7 +45,7 @@ pub use notifications::{Endpoint, Notifications};
 pub use secret::Secret;
 pub use serving::{Debug, Http, Listen, Prometheus};
 pub use storage::{Collect, Storage, UploadPurging};
-pub use tls::{CipherSuite, ClientAuth, Tls, TlsVersion};
+pub use tls::{CipherSuite, ClientAuth, LetsEncrypt, Tls, TlsVersion};
 pub use upstreams::{Credentials, Upstream, UpstreamName, Upstreams};
 pub use validation::{Platforms, Validation};
 

@@ -17,6 +17,8 @@
 //! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
 //!          │      │         └──────▶ upstream ──▶ oci
 //!          │      └───▶ access, events, health
+//!          ├───▶ acme ──▶ store, for its file
+//!          ├───▶ bundle ─▶ registry, store
 //!          └───▶ config, which is plain data
 //! ```
 //!
@@ -26,6 +28,8 @@
 //! whole configuration.
 
 pub mod access;
+pub mod acme;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod events;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use crate::config::DEFAULT_YAML;
 
-use super::{ConfigFile, say};
+use super::{ConfigFile, printed, say};
 
 /// Prints the configuration. Without a file and without overriding variables that is the built-in
 /// one with its comments, to start a file of one's own from.
@@ -22,7 +22,6 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
     } else {
         config.to_yaml()
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| format!("cannot print: {error}"))
+    let mut out = std::io::stdout();
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }

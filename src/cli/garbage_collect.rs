@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Arg, ArgAction, Args, Command};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::store::{Collected, Collection, Step, Store};
@@ -35,17 +35,54 @@ pub(super) struct Arguments {
     grace: Option<Duration>,
 }
 
+/// Lets switches have values, as Go's have: `--dry-run=false`, `-d=1`; the last one counts.
+pub(super) fn with_values(command: Command) -> Command {
+    command.mut_args(|switch| match switch.get_action() {
+        ArgAction::SetTrue => valued(switch),
+        _ => switch,
+    })
+}
+
+fn valued(switch: Arg) -> Arg {
+    let itself = switch.get_id().clone();
+    switch
+        .action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .value_parser(truth)
+        .value_name("true|false")
+        .default_value("false")
+        .default_missing_value("true")
+        .hide_default_value(true)
+        .overrides_with(itself)
+}
+
+/// What Go's `strconv.ParseBool` takes for an answer.
+fn truth(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false"),
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = arguments.config.load()?;
     super::log::start(&config.log, &config.log.fields);
     let configured = config.storage.collect.as_ref();
     let grace = configured.map_or(GRACE, |collect| collect.grace);
-    collect(arguments, &config.storage.root, grace)
-        .map_err(|error| format!("failed to garbage collect: {error}"))
+    let said = collect(arguments, &config.storage.root, grace)
+        .map_err(|error| format!("failed to garbage collect: {error}"))?;
+    super::printed(said)
 }
 
-/// `serving` is the grace period while somebody else serves the directory.
-fn collect(arguments: &Arguments, root: &Path, serving: Duration) -> Result<(), String> {
+/// `serving` is the grace period while somebody else serves the directory. What is collected may
+/// not all have been said.
+fn collect(
+    arguments: &Arguments,
+    root: &Path,
+    serving: Duration,
+) -> Result<io::Result<()>, String> {
     // Opening would make it, and a misspelt one would look clean.
     if !root.is_dir() {
         return Err(format!(
@@ -74,12 +111,12 @@ fn collect(arguments: &Arguments, root: &Path, serving: Duration) -> Result<(), 
         dry_run: arguments.dry_run,
     };
     let collected = store.collect(collection, &|| false, &mut |step| report.tell(step));
-    report.finish();
+    let said = report.finish();
     let collected = collected.map_err(|error| error.to_string())?;
     if !arguments.quiet {
         say(&summary(collected, arguments.dry_run));
     }
-    Ok(())
+    Ok(said)
 }
 
 fn summary(collected: Collected, dry_run: bool) -> String {
@@ -105,6 +142,8 @@ fn summary(collected: Collected, dry_run: bool) -> String {
 /// it is.
 struct Report {
     out: Option<BufWriter<io::Stdout>>,
+    /// What ended that.
+    failure: Option<io::Error>,
     bar: ProgressBar,
 }
 
@@ -123,6 +162,7 @@ impl Report {
         }
         Self {
             out: (!quiet).then(|| BufWriter::new(io::stdout())),
+            failure: None,
             bar,
         }
     }
@@ -151,9 +191,10 @@ impl Report {
             }
             Step::Blobs(_) => out.flush(),
         };
-        // Whoever listened has gone; what was asked for is done all the same.
-        if written.is_err() {
+        // Nobody hears any more; what was asked for is done all the same.
+        if let Err(error) = written {
             self.out = None;
+            self.failure = Some(error);
         }
     }
 
@@ -177,10 +218,13 @@ impl Report {
         }
     }
 
-    fn finish(&mut self) {
+    /// Ends it, and tells whether all of it was said.
+    fn finish(mut self) -> io::Result<()> {
         self.bar.finish_and_clear();
-        if let Some(mut out) = self.out.take() {
-            drop(out.flush());
+        match (self.failure, &mut self.out) {
+            (Some(error), _) => Err(error),
+            (None, Some(out)) => out.flush(),
+            (None, None) => Ok(()),
         }
     }
 }

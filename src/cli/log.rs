@@ -56,7 +56,7 @@ impl Ending {
     fn text(fields: &[(String, String)]) -> Self {
         let mut ours = String::new();
         for (name, value) in fields {
-            // Quoted and escaped, as the values of a line are.
+            // Quoted and escaped, as the values of a line are. Text takes in everything.
             let _ = write!(ours, " {name}={value:?}");
         }
         ours.push('\n');
@@ -72,6 +72,7 @@ impl Ending {
                 ""
             };
             let name = Value::from(format!("{prefix}{name}"));
+            // Cannot fail.
             let _ = write!(ours, ",{name}:{}", Value::from(value.as_str()));
         }
         ours.push_str("}\n");

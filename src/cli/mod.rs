@@ -1,15 +1,27 @@
 //! The command line: one file per command.
 
+mod adopt;
 mod allocator;
 mod config;
+mod export;
 mod garbage_collect;
+mod images;
+mod import;
+mod interrupt;
 mod log;
+mod ls;
+mod offline;
+mod outfile;
 mod parts;
+mod ready;
 mod reload;
 mod serve;
 mod services;
+mod transfer;
+mod verify;
+mod warm;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,6 +64,18 @@ enum Command {
     Serve(ConfigFile),
     /// Remove content that nothing refers to, also while a larder serves it
     GarbageCollect(garbage_collect::Arguments),
+    /// Ask no upstream and serve what is here, or ask again, also while a larder serves it
+    Offline(offline::Arguments),
+    /// Fetch images before anybody needs them
+    Warm(warm::Arguments),
+    /// List what is stored: images, where they came from, their size and age; or the upstreams
+    Ls(ls::Arguments),
+    /// Check all that is stored, also while a larder serves it
+    Verify(verify::Arguments),
+    /// Write images into one file, to be imported elsewhere
+    Export(export::Arguments),
+    /// Take in images that export, docker save or others have written, also while a larder serves
+    Import(import::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -64,12 +88,35 @@ struct ConfigFile {
     path: Option<PathBuf>,
 }
 
+/// The same for commands whose arguments without a name are images.
+#[derive(Clone, Debug, Args)]
+struct ConfigOption {
+    /// The configuration, as for `larder serve`; without one, the built-in configuration holds.
+    /// REGISTRY_* variables override both
+    #[arg(short = 'c', long = "config", value_name = "CONFIG")]
+    path: Option<PathBuf>,
+}
+
+impl ConfigOption {
+    fn file(&self) -> ConfigFile {
+        ConfigFile {
+            path: self.path.clone(),
+        }
+    }
+
+    fn load(&self) -> Result<Config, String> {
+        self.file().load()
+    }
+}
+
 /// Runs the command that the arguments ask for.
 pub fn run() -> ExitCode {
     let name = called_as();
     let name = DISTRIBUTION.into_iter().find(|known| *known == name);
     let is_distribution = name.is_some();
-    let mut command = Cli::command().name(name.unwrap_or("larder"));
+    let mut command = Cli::command()
+        .name(name.unwrap_or("larder"))
+        .mut_subcommand("garbage-collect", garbage_collect::with_values);
     // Without arguments Distribution says how it is used; only larder has a configuration for that.
     if is_distribution && std::env::args_os().len() == 1 {
         return match command.print_help() {
@@ -78,11 +125,26 @@ pub fn run() -> ExitCode {
         };
     }
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    if let Some(unknown) = cli.unknown_command().filter(|_| is_distribution) {
+        let unknown = unknown.display();
+        say(&format!(
+            "Error: unknown command \"{unknown}\" for \"registry\""
+        ));
+        say("Run 'registry --help' for usage.");
+        // With 0: Distribution's main function takes no notice of what its commands say.
+        return ExitCode::SUCCESS;
+    }
     let done = match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
+        Some(Command::Warm(arguments)) => warm::run(&arguments),
+        Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
+        Some(Command::Offline(arguments)) => offline::run(&arguments),
+        Some(Command::Ls(arguments)) => ls::run(&arguments),
+        Some(Command::Export(arguments)) => export::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,6 +160,18 @@ pub fn run() -> ExitCode {
     }
 }
 
+impl Cli {
+    /// What stands in a command's place. larder serves a file that is named there; Distribution
+    /// does not, but the entry point of its image does, and tells one by its name.
+    fn unknown_command(&self) -> Option<&Path> {
+        let path = self.serve.path.as_deref()?;
+        let is_file = path
+            .extension()
+            .is_some_and(|extension| extension == "yml" || extension == "yaml");
+        (!is_file).then_some(path)
+    }
+}
+
 /// The name by which this program was started.
 fn called_as() -> String {
     let path = std::env::args_os().next().map(PathBuf::from);
@@ -107,10 +181,26 @@ fn called_as() -> String {
 
 /// Writes a line for the person at the terminal. There is nobody to tell if that fails.
 fn say(line: &str) {
-    drop(writeln!(std::io::stderr(), "{line}"));
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// What a command makes of the end of its output. A reader that has gone, as `head` does, has seen
+/// what it wanted; anything else is missing something.
+fn printed(written: io::Result<()>) -> Result<(), String> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl ConfigFile {
+    /// The file that an option names, where the arguments are something else.
+    fn at(path: Option<PathBuf>) -> Self {
+        Self { path }
+    }
+
     /// The file named on the command line, or by Distribution's variable.
     fn path(&self) -> Option<PathBuf> {
         let from_environment = || std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(Into::into);
@@ -133,7 +223,7 @@ fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| {
         // A misspelt command looks like a file's name.
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => " (`larder --help` lists the commands)",
+            io::ErrorKind::NotFound => " (`larder --help` lists the commands)",
             _ => "",
         };
         format!(

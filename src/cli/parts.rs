@@ -6,11 +6,16 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::access::{self, Access, Scheme, TokenSettings};
+use crate::acme::{self, Acme};
 use crate::config::{self, AuthScheme, Config, Platforms};
 use crate::events;
 use crate::health::{self, What};
 use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
-use crate::registry::{Children, Collecting, Purging, Settings as RegistrySettings, Validation};
+use crate::registry::{
+    Children, Collecting, Keeping, MinFree, Names, Purging, Settings as RegistrySettings,
+    Validation, Warm,
+};
+use crate::store::Store;
 use crate::upstream::{self, Credentials, Upstream};
 
 use super::services;
@@ -23,6 +28,7 @@ pub(super) fn registry(config: &Config) -> Result<RegistrySettings, String> {
     Ok(RegistrySettings {
         fresh_for: config.cache.fresh_for,
         offline: config.cache.offline,
+        hold: config.cache.hold.clone(),
         delete: storage.delete,
         readonly: storage.readonly,
         catalog_limit: config.catalog_max_entries,
@@ -38,7 +44,30 @@ pub(super) fn registry(config: &Config) -> Result<RegistrySettings, String> {
             grace: collect.grace,
             untagged: collect.untagged,
         }),
+        warm: Warm {
+            images: config.cache.warm.images.clone(),
+            platforms: config.cache.warm.platforms.clone(),
+            every: config.cache.warm.every,
+        },
+        keeping: keeping(&config.cache),
     })
+}
+
+/// How much mirrored content is kept.
+fn keeping(cache: &config::Cache) -> Keeping {
+    let holds = cache.hold.iter();
+    Keeping {
+        max_size: cache.max_size,
+        min_free: match cache.min_free {
+            config::MinFree::Bytes(bytes) => MinFree::Bytes(bytes),
+            config::MinFree::Percent(percent) => MinFree::Percent(percent),
+        },
+        keep_for: cache.keep_for,
+        pins: cache.pin.clone(),
+        holds: holds
+            .map(|(image, digest)| (image.target.clone(), digest.clone()))
+            .collect(),
+    }
 }
 
 /// What Distribution checks only while validation is on is not checked while it is off.
@@ -89,6 +118,13 @@ pub(super) fn working(upstreams: &Upstreams) -> BTreeMap<String, Arc<Upstream>> 
         .iter()
         .map(|(name, (_, working))| (name.clone(), Arc::clone(working)))
         .collect()
+}
+
+/// The resolver of names for commands that look at the store themselves. No upstream is asked.
+pub(super) fn names(config: &Config, store: &Store) -> Result<Names, String> {
+    let upstreams = working(&upstreams(config, &Upstreams::new())?);
+    let default = config.upstreams.default.as_ref().map(ToString::to_string);
+    Ok(Names::new(store.clone(), upstreams, default, true))
 }
 
 fn upstream(name: &str, upstream: &config::Upstream) -> upstream::Settings {
@@ -181,7 +217,19 @@ pub(super) fn listen(config: &Config) -> Listen {
     }
 }
 
-pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
+/// The certificate that is got from outside, if it is.
+pub(super) fn acme(config: &Config) -> Option<Acme> {
+    let settings = config.http.tls.as_ref()?.lets_encrypt.as_ref()?;
+    let cache = settings.cache.clone();
+    Some(Acme::open(acme::Settings {
+        hosts: settings.hosts.clone(),
+        email: settings.email.clone(),
+        directory: settings.directory.clone(),
+        cache: cache.unwrap_or_else(|| config.storage.root.join("acme.json")),
+    }))
+}
+
+pub(super) fn tls(config: &Config, acme: Option<&Acme>) -> Option<TlsSettings> {
     let tls = config.http.tls.as_ref()?;
     Some(TlsSettings {
         certificate: tls.certificate.clone(),
@@ -195,6 +243,8 @@ pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
         },
         only_tls13: tls.minimum == config::TlsVersion::Tls13,
         cipher_suites: tls.cipher_suites.iter().copied().map(suite).collect(),
+        http2: config.http.http2,
+        resolver: acme.map(|acme| Arc::new(acme.clone()) as Arc<_>),
     })
 }
 

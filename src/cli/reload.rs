@@ -4,7 +4,8 @@
 //! mistake changes nothing, and is in the log.
 
 use crate::access::Access;
-use crate::config::{AuthScheme, Config};
+use crate::acme::Acme;
+use crate::config::{AuthScheme, Config, LetsEncrypt};
 use crate::http::{Handler, Tls};
 use crate::registry::Registry;
 
@@ -16,6 +17,7 @@ pub(super) struct Running {
     pub(super) registry: Registry,
     pub(super) handler: Handler,
     pub(super) tls: Option<Tls>,
+    pub(super) acme: Option<Acme>,
     pub(super) config: Config,
     pub(super) upstreams: parts::Upstreams,
     pub(super) access: Access,
@@ -59,12 +61,15 @@ impl Running {
         let upstreams = parts::upstreams(&config, &self.upstreams)?;
         let settings = parts::registry(&config)?;
         let manners = parts::manners(&config, access.clone())?;
-        if let (Some(tls), Some(settings)) = (&self.tls, parts::tls(&config)) {
+        let default = config.upstreams.default.as_ref().map(ToString::to_string);
+        let (new, old) = (parts::working(&upstreams), &self.registry);
+        let holds = old.check_holds(&settings, new.clone(), default.clone());
+        holds.map_err(|error| error.to_string())?;
+        if let (Some(tls), Some(settings)) = (&self.tls, parts::tls(&config, self.acme.as_ref())) {
             tls.reload(settings).map_err(|error| error.to_string())?;
         }
-        let default = config.upstreams.default.as_ref().map(ToString::to_string);
-        self.registry
-            .reload(settings, parts::working(&upstreams), default);
+        let reloaded = old.reload(settings, new, default);
+        reloaded.map_err(|error| error.to_string())?;
         self.handler.reload(manners);
         serve::warn_of(&config);
         for key in needing_a_restart(&self.config, &config) {
@@ -73,6 +78,10 @@ impl Running {
         (self.upstreams, self.access, self.config) = (upstreams, access, config);
         Ok(())
     }
+}
+
+fn authority(config: &Config) -> Option<&LetsEncrypt> {
+    config.http.tls.as_ref()?.lets_encrypt.as_ref()
 }
 
 /// What is different and cannot be changed while serving.
@@ -86,6 +95,8 @@ fn needing_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("http.addr", was.listen != is.listen),
         ("http.tls", was.tls.is_some() != is.tls.is_some()),
+        ("http.tls.letsencrypt", authority(old) != authority(new)),
+        ("http.h2c", was.h2c != is.h2c),
         ("http.draintimeout", was.drain_timeout != is.drain_timeout),
         ("http.debug", was.debug != is.debug),
         ("notifications", old.notifications != new.notifications),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::acme::Acme;
 use crate::config::{Challenge, Config, Level};
 use crate::http::{Handler, Server, Stop};
 use crate::registry::Registry;
@@ -12,7 +13,7 @@ use crate::store::Store;
 
 use super::reload::Running;
 use super::services::Services;
-use super::{ConfigFile, log, parts};
+use super::{ConfigFile, adopt, log, parts};
 
 /// How long a read or write that is under way at the very end may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -50,15 +51,13 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     let access = parts::access(&config, &secret)?;
     let upstreams = parts::upstreams(&config, &parts::Upstreams::new())?;
     let settings = parts::registry(&config)?;
-    let root = config.storage.root.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&root));
-    let store = store.await.map_err(|error| error.to_string())?;
-    let store = store.map_err(|error| error.to_string())?;
+    let store = open_store(&config).await?;
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
+    let registry = registry.map_err(|error| error.to_string())?;
     let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
-    let server = Server::bind(&parts::listen(&config), parts::tls(&config)).await;
-    let server = server.map_err(|error| error.to_string())?;
+    let acme = parts::acme(&config);
+    let server = bind(&config, acme.as_ref()).await?;
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
@@ -71,14 +70,15 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
             "{name} was stored by another registry: it counts as local, and is not kept up to date from docker.io; move the directory repositories/library away to mirror it afresh"
         );
     }
-    registry.keep_swept();
-    registry.keep_collected();
+    let renewing = acme.clone().map(|acme| renew(acme, stop.token.clone()));
+    keep_house(&registry);
     let handler = handler.among(services.around());
     let running = Running {
         file: file.clone(),
         registry: registry.clone(),
         handler: handler.clone(),
         tls: server.tls(),
+        acme,
         config,
         upstreams,
         access,
@@ -92,9 +92,48 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     // Fills go on until here: the answers that were just finished may have been waiting for them.
     registry.stop().await;
     services.stop().await;
+    if let Some(renewing) = renewing {
+        // Why it ended early, if it did, is in the log.
+        _ = renewing.await;
+    }
     signals.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the data directory, and takes over what an old cache has left there.
+async fn open_store(config: &Config) -> Result<Store, String> {
+    let config = config.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let store = Store::open(&config.storage.root).map_err(|error| error.to_string())?;
+        adopt::adopt(&store, &config)?;
+        Ok(store)
+    });
+    opening.await.map_err(|error| error.to_string())?
+}
+
+async fn bind(config: &Config, acme: Option<&Acme>) -> Result<Server, String> {
+    let server = Server::bind(&parts::listen(config), parts::tls(config, acme)).await;
+    let server = server.map_err(|error| error.to_string())?;
+    Ok(server.with_h2c(config.http.h2c))
+}
+
+/// What goes on in the background for as long as the registry runs.
+fn keep_house(registry: &Registry) {
+    registry.keep_swept();
+    registry.keep_upstreams_noted();
+    registry.keep_collected();
+    registry.keep_within_limits();
+    registry.keep_warm();
+}
+
+/// Gets and renews the certificate until larder stops.
+fn renew(acme: Acme, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is no work of the registry's, and is waited for by who starts it"
+    )]
+    tokio::spawn(acme.keep(stop))
 }
 
 /// Says what was started, where, and how to use it.

@@ -52,12 +52,6 @@ const KEYS: &[(&str, Fate, &str)] = &[
         Needless,
         "larder sizes its own pool of threads",
     ),
-    ("http.http2", Needless, "larder speaks HTTP/1.1"),
-    (
-        "http.h2c",
-        Ignored,
-        "larder speaks HTTP/1.1, which every client does too",
-    ),
     (
         "middleware",
         Ignored,
@@ -67,12 +61,6 @@ const KEYS: &[(&str, Fate, &str)] = &[
         "http.relativeurls",
         Needless,
         "larder chooses the form of its Location headers; http.host fixes what they begin with",
-    ),
-    (
-        "http.tls.letsencrypt",
-        Refused,
-        "larder does not get certificates itself; let certbot get and renew them, write http.tls.certificate and \
-         http.tls.key with its files (larder reads them again when they change), and remove this section",
     ),
     (
         "redis",

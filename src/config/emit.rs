@@ -93,6 +93,10 @@ fn http(out: &mut Lines, http: &Http) {
     if let Some(tls) = &http.tls {
         access::tls(out, tls);
     }
+    out.open(1, "http2");
+    out.pair(2, "disabled", bool(!http.http2));
+    out.open(1, "h2c");
+    out.pair(2, "enabled", bool(http.h2c));
     if !http.headers.is_empty() {
         out.pair(1, "headers", &headers(&http.headers));
     }
@@ -227,6 +231,7 @@ mod tests {
                 warm: {images: [a, 'b/c:1'], platforms: [linux/arm/v7]}}}");
             config.storage.root = root.into();
             config.storage.delete = seconds % 2 == 0;
+            (config.http.http2, config.http.h2c) = (seconds % 3 == 0, seconds % 5 == 0);
             config.http.headers = vec![("X-A".into(), value.clone()), ("X-A".into(), value)];
             config.cache.fresh_for = std::time::Duration::new(seconds, nanos);
             config.cache.max_size = size;

@@ -27,6 +27,10 @@ pub struct Http {
     pub secret: Option<Secret>,
     /// `tls`: HTTPS instead of HTTP.
     pub tls: Option<Tls>,
+    /// `http2`: whether HTTP/2 is offered with TLS (default true; the key is its opposite, `disabled`).
+    pub http2: bool,
+    /// `h2c.enabled`: whether clients that begin with HTTP/2 in the clear are understood (default false).
+    pub h2c: bool,
     /// Headers added to every answer, valid as HTTP header names and values. A name may occur more than once.
     pub headers: Vec<(String, String)>,
     /// How long requests in flight may take to finish after a signal to stop (default 30s; zero: not at all).
@@ -81,6 +85,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Result<Http, ConfigError> {
         prefix: http.get("prefix", prefix)?.flatten(),
         secret: http.get("secret", Field::secret)?,
         tls: tls::read(http.section("tls")?)?,
+        http2: !switch(http.section("http2")?, "disabled")?,
+        h2c: switch(http.section("h2c")?, "enabled")?,
         headers: headers::read(http.section("headers")?)?,
         drain_timeout: http
             .get("draintimeout", Field::duration)?
@@ -157,6 +163,13 @@ fn prefix(field: Field<'_>) -> Result<Option<String>, ConfigError> {
             "{text} is not a prefix; write for example /registry/, of letters, digits, `-`, `.`, `_` and `~`"
         )))
     }
+}
+
+/// A section that is one switch, off by default.
+fn switch(mut section: Section<'_>, key: &'static str) -> Result<bool, ConfigError> {
+    let is_on = section.get(key, Field::bool)?;
+    section.finish();
+    Ok(is_on.unwrap_or(false))
 }
 
 fn debug(mut section: Section<'_>) -> Result<Debug, ConfigError> {

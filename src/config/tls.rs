@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use url::Url;
+
 use super::Level;
 use super::notice::ConfigError;
 use super::reader::{Field, Section, quoted};
@@ -12,7 +14,8 @@ use super::reader::{Field, Section, quoted};
 /// HTTPS instead of HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// `certificate`: a PEM file with the certificate and those between it and the root.
+    /// `certificate`: a PEM file with the certificate and those between it and the root. Empty, like `key`, where
+    /// there is `letsencrypt`.
     pub certificate: PathBuf,
     /// `key`: a PEM file with the private key.
     pub key: PathBuf,
@@ -24,6 +27,21 @@ pub struct Tls {
     pub minimum: TlsVersion,
     /// `ciphersuites`: what may be used with TLS 1.2. Empty: all that there are. Those of 1.3 cannot be chosen.
     pub cipher_suites: Vec<CipherSuite>,
+    /// `letsencrypt`: a certificate that larder gets by itself.
+    pub lets_encrypt: Option<LetsEncrypt>,
+}
+
+/// `http.tls.letsencrypt`: whom to ask for a certificate, and for which names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetsEncrypt {
+    /// `cachefile`: where account, certificate and key are kept (default `acme.json` in the data directory).
+    pub cache: Option<PathBuf>,
+    /// `email`: where the authority writes to (default none).
+    pub email: Option<String>,
+    /// `hosts`: the names of this registry, at least one.
+    pub hosts: Vec<String>,
+    /// `directoryurl`: any authority that speaks ACME (default Let's Encrypt's).
+    pub directory: Url,
 }
 
 /// What is asked of a client.
@@ -101,6 +119,9 @@ pub(super) const CIPHER_SUITES: [(&str, CipherSuite); 6] = [
     ),
 ];
 
+/// Where Let's Encrypt is.
+const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
 const OF_TLS_13: [&str; 3] = [
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
@@ -115,8 +136,21 @@ pub(super) fn read(mut section: Section<'_>) -> Result<Option<Tls>, ConfigError>
     if section.is_blank() {
         return Ok(None);
     }
-    let certificate = section.required("certificate", "/etc/larder/cert.pem", Field::path)?;
-    let key = section.required("key", "/etc/larder/key.pem", Field::path)?;
+    let lets_encrypt = lets_encrypt(&mut section)?;
+    let (certificate, key) = if lets_encrypt.is_some() {
+        if section.has("certificate") || section.has("key") {
+            return Err(
+                section.error("there is letsencrypt, and certificate or key; write one of the two")
+            );
+        }
+        (PathBuf::new(), PathBuf::new())
+    } else {
+        let certificate = section.required("certificate", "/etc/larder/cert.pem", Field::path)?;
+        (
+            certificate,
+            section.required("key", "/etc/larder/key.pem", Field::path)?,
+        )
+    };
     let cas = section.get("clientcas", Field::texts)?.unwrap_or_default();
     let client_cas: Vec<PathBuf> = cas.into_iter().map(PathBuf::from).collect();
     let client_auth = section.get("clientauth", |field| {
@@ -129,15 +163,74 @@ pub(super) fn read(mut section: Section<'_>) -> Result<Option<Tls>, ConfigError>
     let minimum = section.get("minimumtls", version)?;
     let minimum = minimum.unwrap_or(TlsVersion::Tls12);
     let cipher_suites = section.get("ciphersuites", |field| cipher_suites(field, minimum))?;
+    let client_auth = client_auth.unwrap_or(ClientAuth::RequireAndVerify);
+    let insists = matches!(
+        client_auth,
+        ClientAuth::RequireAny | ClientAuth::RequireAndVerify
+    );
+    if lets_encrypt.is_some() && !client_cas.is_empty() && insists {
+        return Err(section.error(
+            "with letsencrypt the authority has to connect, and shows no certificate; write `clientauth: verify-client-cert-if-given`",
+        ));
+    }
     section.finish();
     Ok(Some(Tls {
         certificate,
         key,
         client_cas,
-        client_auth: client_auth.unwrap_or(ClientAuth::RequireAndVerify),
+        client_auth,
         minimum,
         cipher_suites: cipher_suites.unwrap_or_default(),
+        lets_encrypt,
     }))
+}
+
+/// Whoever writes a part of it wants it. Without hosts Distribution gets a certificate for any name that a
+/// stranger asks for.
+fn lets_encrypt(tls: &mut Section<'_>) -> Result<Option<LetsEncrypt>, ConfigError> {
+    let mut section = tls.section("letsencrypt")?;
+    if section.is_blank() {
+        return Ok(None);
+    }
+    let hosts = section.required("hosts", "[registry.example.com]", |field| {
+        field
+            .items()
+            .into_iter()
+            .map(host)
+            .collect::<Result<Vec<_>, _>>()
+    })?;
+    if hosts.is_empty() {
+        return Err(section.error(
+            "hosts is empty; write the names of this registry, for example [registry.example.com]",
+        ));
+    }
+    let directory = match section.get("directoryurl", Field::url)? {
+        Some(directory) => directory,
+        None => Url::parse(DIRECTORY).map_err(|error| section.error(error))?,
+    };
+    let settings = LetsEncrypt {
+        cache: section.get("cachefile", Field::path)?,
+        email: section.get("email", Field::line)?,
+        hosts,
+        directory,
+    };
+    section.finish();
+    Ok(Some(settings))
+}
+
+/// A name, as a certificate has it.
+fn host(field: Field<'_>) -> Result<String, ConfigError> {
+    let place = field.clone();
+    let text = field.line()?.to_ascii_lowercase();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    if text.is_empty() || is_address || !text.bytes().all(allowed) {
+        let text = quoted(&text);
+        return Err(place.error(format!(
+            "{text} is not a name that a certificate can be got for; write for example registry.example.com"
+        )));
+    }
+    Ok(text)
 }
 
 fn version(field: Field<'_>) -> Result<TlsVersion, ConfigError> {

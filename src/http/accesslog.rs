@@ -127,6 +127,7 @@ impl AccessLog {
         let target = parts.uri.path_and_query().map_or("-", |it| it.as_str());
         let mut head = format!("{} - ", client.ip());
         escape(&mut head, user.unwrap_or_default().as_bytes(), HEADER, true);
+        // Text takes in everything: these cannot fail.
         let _ = write!(head, " [{}] \"{} ", clf_date(now), parts.method);
         escape(&mut head, target.as_bytes(), TARGET, false);
         let _ = write!(head, " {:?}\"", parts.version);
@@ -202,6 +203,7 @@ fn escape(line: &mut String, foreign: &[u8], limit: usize, word: bool) {
     for byte in &foreign[..foreign.len().min(limit)] {
         match byte {
             b'"' | b'\\' | ..b' ' | 0x7f.. => {
+                // Cannot fail.
                 let _ = write!(line, "\\x{byte:02X}");
             }
             b' ' if word => line.push_str("\\x20"),

@@ -1,6 +1,6 @@
 //! Between a route and its handler: who is asking, and may they.
 //!
-//! Everything that can be asked for passes through [`Handler::admit`]; the match in `needs_of` is
+//! Everything that can be asked for passes through [`Turn::admit`]; the match in `needs_of` is
 //! exhaustive, so that a new route cannot be forgotten.
 //!
 //! What anybody may do is not made to wait for anybody's password: clients send foreign
@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::access::{Access, Action, AskedAt, Caller, Unidentified, Wanted, Why};
 use crate::oci::{ErrorCode, Route, Target};
+use crate::registry::{Error, Resolved};
 
 use super::error::Refusal;
-use super::handler::{Asked, Handler};
+use super::handler::{Asked, Turn};
 
 /// What a request needs to be allowed.
 pub(super) enum Needs {
@@ -35,17 +36,48 @@ pub(super) enum Needs {
     },
 }
 
-impl Handler {
+/// A request that may be answered.
+pub(super) struct Admitted {
+    /// Who asks.
+    pub(super) caller: Caller,
+    /// Which repository is pulled from, where that had to be known: what was let through is what
+    /// is answered, whatever the configuration says by then.
+    pulled: Option<Result<Resolved, Error>>,
+}
+
+impl Turn {
     /// Lets a request through, or says what it lacks.
-    pub(super) async fn admit(&self, asked: &Asked<'_>, route: &Route) -> Result<Caller, Refusal> {
-        let access = self.access();
-        let needs = self.needs_of(asked, route);
-        if access.is_open() || matches!(needs, Needs::Nothing) {
+    pub(super) async fn admit(
+        &self,
+        asked: &Asked<'_>,
+        route: &Route,
+    ) -> Result<Admitted, Refusal> {
+        let (caller, pulled) = if self.manners.access.is_open() {
+            (Caller::anonymous(), None)
+        } else {
+            let pulled = pulled(route, &asked.parts.method);
+            let pulled = pulled.map(|target| self.registry.names().for_pull(target));
+            let needs = needs_of(asked, route, pulled.as_ref());
+            (self.identify(asked, &needs).await?, pulled)
+        };
+        Ok(Admitted { caller, pulled })
+    }
+
+    /// Which repository is pulled from.
+    pub(super) fn resolved(&self, admitted: Admitted, target: &Target) -> Result<Resolved, Error> {
+        let afresh = || self.registry.names().for_pull(target);
+        admitted.pulled.unwrap_or_else(afresh)
+    }
+
+    /// Who asks, if he may.
+    async fn identify(&self, asked: &Asked<'_>, needs: &Needs) -> Result<Caller, Refusal> {
+        let access = &self.manners.access;
+        if matches!(needs, Needs::Nothing) {
             return Ok(Caller::anonymous());
         }
         let header = authorization(&asked.parts.headers)?;
         let anybody = Caller::anonymous();
-        let is_public = match &needs {
+        let is_public = match needs {
             Needs::Nothing => true,
             Needs::Somebody => {
                 let is_mirror = self.registry.names().mirrors_anything();
@@ -54,17 +86,17 @@ impl Handler {
                 let is_nobody = header.is_some() && access.may(&anybody, &Wanted::Catalog);
                 is_nobody || !access.challenges_base(host, is_mirror)
             }
-            needs => needs.allow(&access, &anybody),
+            needs => needs.allow(access, &anybody),
         };
         // A login wants its password checked, and a list is longer for who may see more.
         let depends_on_who = !matches!(needs, Needs::Repository { .. });
         if is_public && (header.is_none() || !depends_on_who) {
             return Ok(anybody);
         }
-        let refuse = |why| self.unauthorized(asked, &access, &needs, why);
+        let refuse = |why| self.unauthorized(asked, needs, why);
         match access.identify(header).await {
-            Ok(caller) if needs.allow(&access, &caller) => Ok(caller),
-            Ok(caller) if !caller.is_anonymous() => Err(match needs.forbidden(&access) {
+            Ok(caller) if needs.allow(access, &caller) => Ok(caller),
+            Ok(caller) if !caller.is_anonymous() => Err(match needs.forbidden(access) {
                 Some(refusal) => refusal,
                 None => refuse(Why::InsufficientScope),
             }),
@@ -80,63 +112,14 @@ impl Handler {
         }
     }
 
-    fn needs_of(&self, asked: &Asked<'_>, route: &Route) -> Needs {
-        let method = &asked.parts.method;
-        let by_method = || match *method {
-            Method::GET | Method::HEAD => Action::Pull,
-            Method::DELETE => Action::Delete,
-            _ => Action::Push,
-        };
-        match route {
-            // The token service looks at credentials itself.
-            Route::Root | Route::Token { .. } => Needs::Nothing,
-            _ if *method == Method::OPTIONS => Needs::Somebody,
-            Route::Base => Needs::Somebody,
-            Route::Catalog(_) => Needs::Catalog,
-            Route::Tags(target, _) | Route::Referrers(target, ..) => {
-                self.repository_needs(target, Action::Pull)
-            }
-            Route::Manifest(target, ..) | Route::Blob(target, _) => {
-                self.repository_needs(target, by_method())
-            }
-            Route::Uploads(target, _) | Route::Upload(target, _) => {
-                // Distribution wants the right to delete for a cancel; a pusher who may not
-                // delete must be able to give up his own upload.
-                self.repository_needs(target, Action::Push)
-            }
-        }
-    }
-
-    fn repository_needs(&self, target: &Target, action: Action) -> Needs {
-        let full = match action {
-            Action::Pull => self.registry.names().for_pull(target).ok(),
-            Action::Push | Action::Delete => None,
-        };
-        let name = target.name.to_string();
-        let full = full.map_or_else(|| name.clone(), |resolved| resolved.place.full_name());
-        // Said with its registry beside it, a name alone is that of another registry's repository:
-        // a token for that one must not open this.
-        let is_bare = target.prefix.is_none() && target.host.is_none() && target.ns.is_none();
-        Needs::Repository {
-            asked: if is_bare { name } else { full.clone() },
-            full,
-            action,
-        }
-    }
-
     /// Whether a caller may pull from a repository, as for mounts and in listings.
     pub(super) fn may_pull(&self, caller: &Caller, full: &str) -> bool {
-        let access = self.access();
+        let access = &self.manners.access;
         access.is_open() || access.may(caller, &Wanted::Repository(full, Action::Pull))
     }
 
-    pub(super) fn unauthorized(
-        &self,
-        asked: &Asked<'_>,
-        access: &Access,
-        needs: &Needs,
-        why: Why,
-    ) -> Refusal {
+    fn unauthorized(&self, asked: &Asked<'_>, needs: &Needs, why: Why) -> Refusal {
+        let access = &self.manners.access;
         let (mut scheme, host) = self.own_address(asked);
         if access.goes_by_tokens() {
             // `autoredirect`: Distribution believes the proxy, and without one takes TLS for
@@ -154,6 +137,70 @@ impl Handler {
             challenge: header_value(&access.challenge(&wanted, why, &at)),
             detail: detail(&wanted),
         }
+    }
+}
+
+/// Which repository a request would pull from.
+fn pulled<'a>(route: &'a Route, method: &Method) -> Option<&'a Target> {
+    match route {
+        Route::Tags(target, _) | Route::Referrers(target, ..) => Some(target),
+        Route::Manifest(target, ..) | Route::Blob(target, _)
+            if *method == Method::GET || *method == Method::HEAD =>
+        {
+            Some(target)
+        }
+        Route::Root
+        | Route::Base
+        | Route::Token { .. }
+        | Route::Catalog(_)
+        | Route::Manifest(..)
+        | Route::Blob(..)
+        | Route::Uploads(..)
+        | Route::Upload(..) => None,
+    }
+}
+
+fn needs_of(asked: &Asked<'_>, route: &Route, pulled: Option<&Result<Resolved, Error>>) -> Needs {
+    let method = &asked.parts.method;
+    let repository = |target, action| repository_needs(target, pulled, action);
+    match route {
+        // The token service looks at credentials itself.
+        Route::Root | Route::Token { .. } => Needs::Nothing,
+        _ if *method == Method::OPTIONS => Needs::Somebody,
+        Route::Base => Needs::Somebody,
+        Route::Catalog(_) => Needs::Catalog,
+        Route::Tags(target, _) | Route::Referrers(target, ..) => repository(target, Action::Pull),
+        Route::Manifest(target, ..) | Route::Blob(target, _) => {
+            let action = match *method {
+                Method::GET | Method::HEAD => Action::Pull,
+                Method::DELETE => Action::Delete,
+                _ => Action::Push,
+            };
+            repository(target, action)
+        }
+        // Distribution wants the right to delete for a cancel; a pusher who may not delete must be
+        // able to give up his own upload.
+        Route::Uploads(target, _) | Route::Upload(target, _) => repository(target, Action::Push),
+    }
+}
+
+fn repository_needs(
+    target: &Target,
+    pulled: Option<&Result<Resolved, Error>>,
+    action: Action,
+) -> Needs {
+    let name = target.name.to_string();
+    let full = match pulled {
+        Some(Ok(resolved)) => resolved.place.full_name(),
+        Some(Err(_)) | None => name.clone(),
+    };
+    // Said with its registry beside it, a name alone is that of another registry's repository: a
+    // token for that one must not open this.
+    let is_bare = target.prefix.is_none() && target.host.is_none() && target.ns.is_none();
+    Needs::Repository {
+        asked: if is_bare { name } else { full.clone() },
+        full,
+        action,
     }
 }
 

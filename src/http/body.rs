@@ -11,11 +11,13 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use crate::registry::{BlobReader, Error, Outcome};
+use crate::registry::{BlobReader, Error, Outcome, Part};
 
 use super::accesslog::Entry;
 use super::around::Client;
 use super::events::Announcement;
+use super::http2::Stream as OpenStream;
+use super::sendfile::{self, Pieces};
 
 /// How long a client may send nothing in the middle of a body.
 const IDLE: Duration = Duration::from_mins(1);
@@ -30,6 +32,8 @@ pub(super) struct Body {
     kind: Kind,
     sent: u64,
     record: Option<Record>,
+    stream: Option<OpenStream>,
+    unread: Option<Incoming>,
 }
 
 /// What is said of a request: in the log, in the access log, and to those who are told of events, when the last of its answer has gone or the client has.
@@ -49,10 +53,51 @@ pub(super) struct Record {
 enum Kind {
     Empty,
     Full(Bytes),
-    Blob {
-        frames: Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>,
-        left: u64,
-    },
+    Blob { frames: Frames, left: u64 },
+}
+
+/// What of a blob comes next. It begins when it is first asked for: by then it is known whether its
+/// connection sends files by itself.
+enum Frames {
+    Waiting(BlobReader, Option<Pieces>),
+    Begun(Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>),
+    Ended,
+}
+
+impl Frames {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if let Self::Waiting(..) = self
+            && let Self::Waiting(reader, pieces) = std::mem::replace(self, Self::Ended)
+        {
+            *self = Self::Begun(match pieces {
+                Some(pieces) => Box::pin(promised(reader, pieces)),
+                None => Box::pin(read(reader)),
+            });
+        }
+        match self {
+            Self::Begun(frames) => frames.as_mut().poll_next(context),
+            Self::Waiting(..) | Self::Ended => Poll::Ready(None),
+        }
+    }
+}
+
+fn read(reader: BlobReader) -> impl Stream<Item = Result<Bytes, Error>> {
+    stream::try_unfold(reader, |mut reader| async move {
+        let next = reader.next().await?;
+        Ok(next.map(|bytes| (bytes, reader)))
+    })
+}
+
+/// The same where what is on the disk is sent by the connection.
+fn promised(reader: BlobReader, pieces: Pieces) -> impl Stream<Item = Result<Bytes, Error>> {
+    stream::try_unfold((reader, pieces), |(mut reader, pieces)| async move {
+        let bytes = match reader.next_part(sendfile::LARGEST as u64).await? {
+            None => return Ok(None),
+            Some(Part::Memory(bytes)) => bytes,
+            Some(Part::File(part)) => pieces.promise(part),
+        };
+        Ok(Some((bytes, (reader, pieces))))
+    })
 }
 
 impl Body {
@@ -66,24 +111,54 @@ impl Body {
 
     /// A blob, or a part of one, of `length` bytes.
     pub(super) fn blob(reader: BlobReader, length: u64) -> Self {
-        let frames = stream::try_unfold(reader, |mut reader| async move {
-            let next = reader.next().await?;
-            Ok(next.map(|bytes| (bytes, reader)))
-        });
         Self::of(Kind::Blob {
-            frames: Box::pin(frames),
+            frames: Frames::Waiting(reader, None),
             left: length,
         })
     }
 
+    /// The same body, on a connection that sends files by itself.
+    pub(super) fn sent_by(&mut self, pieces: &Pieces) {
+        if let Kind::Blob {
+            frames: Frames::Waiting(_, by),
+            ..
+        } = &mut self.kind
+        {
+            *by = Some(pieces.clone());
+        }
+    }
+
     fn of(kind: Kind) -> Self {
-        let (sent, record) = (0, None);
-        Self { kind, sent, record }
+        Self {
+            kind,
+            sent: 0,
+            record: None,
+            stream: None,
+            unread: None,
+        }
     }
 
     /// The same body, which will write the request's line in the log when it is done with.
     pub(super) fn recorded(mut self, record: Record) -> Self {
         self.record = Some(record);
+        self
+    }
+
+    /// The same body, with what was not read of the request that it refuses.
+    pub(super) fn leaving(mut self, unread: Option<Incoming>) -> Self {
+        self.unread = unread;
+        self
+    }
+
+    /// What is left of the request, for whoever reads it away.
+    pub(super) fn take_unread(&mut self) -> Option<Incoming> {
+        self.unread.take()
+    }
+
+    /// The same body, which will tell its HTTP/2 connection for whom it waits.
+    pub(super) fn on(mut self, mut stream: OpenStream) -> Self {
+        stream.waits_for_us(false);
+        self.stream = Some(stream);
         self
     }
 }
@@ -125,27 +200,24 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let next = match &mut self.kind {
-            Kind::Empty => None,
+            Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.kind = Kind::Empty;
-                Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
             }
-            Kind::Blob { frames, left } => match frames.as_mut().poll_next(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(bytes))) => {
-                    *left = left.saturating_sub(bytes.len() as u64);
-                    Some(Ok(bytes))
-                }
-                // The connection is cut over this, so that nobody takes it for the end.
-                Poll::Ready(Some(Err(error))) => Some(Err(error)),
-                Poll::Ready(None) => None,
-            },
+            Kind::Blob { frames, left } => {
+                let next = frames.poll(context);
+                next.map(|frame| whole(frame, left))
+            }
         };
-        if let Some(Ok(bytes)) = &next {
+        if let Some(stream) = &mut self.stream {
+            stream.waits_for_us(next.is_pending());
+        }
+        if let Poll::Ready(Some(Ok(bytes))) = &next {
             self.sent += bytes.len() as u64;
         }
-        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
+        next.map(|next| next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -162,6 +234,24 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => bytes.len() as u64,
             Kind::Blob { left, .. } => *left,
         })
+    }
+}
+
+/// A frame of a blob of which `left` bytes are left, or why there is none.
+///
+/// The connection, or the stream on it, is cut over an error, so that nobody takes it for the end.
+/// HTTP/1.1 cuts off what is short or long by itself; HTTP/2 would end it as if all were well.
+fn whole(frame: Option<Result<Bytes, Error>>, left: &mut u64) -> Option<Result<Bytes, Error>> {
+    match frame {
+        Some(Ok(bytes)) => Some(match left.checked_sub(bytes.len() as u64) {
+            Some(rest) => {
+                *left = rest;
+                Ok(bytes)
+            }
+            None => Err(Error::Vanished),
+        }),
+        None if *left > 0 => Some(Err(Error::Vanished)),
+        other => other,
     }
 }
 
@@ -200,7 +290,8 @@ pub(super) async fn collect(body: &mut Incoming, limit: usize) -> Result<Option<
 
 /// Reads away what a client is still sending of a request that has been refused.
 ///
-/// Closing over unread bytes resets the connection, and the client may never see the answer.
+/// Closing over unread bytes resets the connection, or the stream, and the client may never see
+/// the answer.
 pub(super) async fn drain(mut body: Incoming) {
     let reading = async {
         let mut read = 0;
@@ -212,6 +303,22 @@ pub(super) async fn drain(mut body: Incoming) {
             }
         }
     };
-    // Either way the answer is sent now.
+    // Either way this is enough.
     let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_ends_where_it_was_announced_to_end_or_in_an_error() {
+        let frame = |length| Some(Ok(Bytes::from(vec![0; length])));
+        let mut left = 10;
+        assert!(matches!(whole(frame(6), &mut left), Some(Ok(_))));
+        assert!(matches!(whole(None, &mut left), Some(Err(Error::Vanished))));
+        assert!(matches!(whole(frame(5), &mut left), Some(Err(_))));
+        assert!(matches!(whole(frame(4), &mut left), Some(Ok(_))));
+        assert!(whole(None, &mut left).is_none());
+    }
 }

@@ -245,6 +245,7 @@ fn registry_error(error: &Error) -> Told {
             Told::new(StatusCode::BAD_REQUEST, code, error.to_string()).about(digest.as_str())
         }
         Error::UnknownUpstream(_)
+        | Error::HeldUnknown { .. }
         | Error::Reserved { .. }
         | Error::Unsupported(_)
         | Error::UploadUnknown
@@ -267,6 +268,7 @@ fn plain(error: &Error) -> (StatusCode, ErrorCode) {
         Error::UnknownUpstream(_) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
         Error::Reserved { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::Unsupported(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
+        Error::HeldUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
         Error::UploadUnknown => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
         Error::UploadRange { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid),
         Error::UploadSize => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
@@ -352,7 +354,10 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
             StatusCode::BAD_GATEWAY,
             format!("upstream {upstream} sent something else than was asked for"),
         ),
-        UpstreamError::NotFound | UpstreamError::Denied => return unknown(upstream, what),
+        // That nobody may be asked is told before it comes to this.
+        UpstreamError::NotFound | UpstreamError::Denied | UpstreamError::Offline => {
+            return unknown(upstream, what);
+        }
     };
     let misbehaved = matches!(error, UpstreamError::Misbehaved { .. });
     match what {
@@ -368,22 +373,20 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
 
 fn store_error(error: &StoreError) -> Told {
     match error {
-        StoreError::Full(_) => Told::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            ErrorCode::Unavailable,
-            "the registry's disk is full: nothing was stored",
+        StoreError::Full(_) => not_stored(
+            "the registry's disk is full: nothing was stored. Make room there (space, inodes or a quota), then push again",
         ),
-        StoreError::ReadOnly(_) => Told::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Unavailable,
-            "the registry's disk is read-only: nothing was stored",
+        StoreError::ReadOnly(_) => not_stored(
+            "the registry's disk is read-only: nothing was stored. Make it writable, then push again",
         ),
-        StoreError::Damaged(digest) => Told::new(
+        StoreError::Failing(_) => not_stored(
+            "the registry's disk fails to write: nothing was stored. Look into its log and replace the disk, then push again",
+        ),
+        StoreError::Damaged(_) => Told::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             ErrorCode::Unknown,
             "the stored content is damaged: push it again",
-        )
-        .about(digest.as_str()),
+        ),
         StoreError::WrongKind(name, _) => Told::new(
             StatusCode::FORBIDDEN,
             ErrorCode::Denied,
@@ -395,4 +398,10 @@ fn store_error(error: &StoreError) -> Told {
             "the registry's disk failed: see its log",
         ),
     }
+}
+
+/// Nothing that a client could mend by asking again soon, so no `Retry-After` goes with it.
+fn not_stored(message: &str) -> Told {
+    let status = StatusCode::INSUFFICIENT_STORAGE;
+    Told::new(status, ErrorCode::Unavailable, message)
 }

@@ -14,7 +14,7 @@ use crate::registry::{ManifestAnswer, Place, Want};
 use crate::store::Repository;
 
 use super::around::{Client, header};
-use super::handler::Handler;
+use super::handler::Turn;
 
 /// How much of a header is in an event, in bytes.
 const HEADER: usize = 1024;
@@ -153,7 +153,7 @@ impl Announcement {
     }
 }
 
-impl Handler {
+impl Turn {
     /// What there is to tell of a request. `user` is whom access control knows it to come from.
     pub(super) async fn announcement(
         &self,

@@ -4,22 +4,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
-use http::header::{EXPECT, HeaderName, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use url::Url;
 
-use crate::access::{Access, Caller};
+use crate::access::Access;
 use crate::oci::route::{self, Route, RouteError};
 use crate::registry::{Error, Outcome, Registry, Want};
 
-use super::admission;
+use super::admission::{self, Admitted};
 use super::answer::{API_VERSION, Answer};
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::error::Refusal;
+use super::pushes::UPLOAD_METHODS;
 use super::server::Peer;
 
 /// What the person at the client should know of a stale answer.
@@ -31,10 +32,18 @@ const PATH: usize = 2048;
 /// Answers requests. Cheap to clone; every connection has one.
 #[derive(Clone)]
 pub struct Handler {
-    pub(super) registry: Registry,
-    pub(super) around: Surroundings,
+    registry: Registry,
+    around: Surroundings,
     /// What the configuration says, as a whole: a reload replaces it in one step.
     manners: Arc<RwLock<Arc<Manners>>>,
+}
+
+/// Answers one request. A reload meanwhile changes nothing for it: it is let in, answered and
+/// signed by the same manners.
+pub(super) struct Turn {
+    pub(super) registry: Registry,
+    pub(super) around: Surroundings,
+    pub(super) manners: Arc<Manners>,
 }
 
 /// How answers look, and who gets them.
@@ -115,19 +124,10 @@ impl Handler {
         }
     }
 
-    /// Goes on with other manners. Answers under way are given as they were begun.
+    /// Goes on with other manners. Requests under way are answered as they were begun.
     pub fn reload(&self, manners: Manners) {
         let mut current = self.manners.write().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(manners);
-    }
-
-    pub(super) fn manners(&self) -> Arc<Manners> {
-        let manners = self.manners.read();
-        Arc::clone(&manners.unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn access(&self) -> Access {
-        self.manners().access.clone()
     }
 
     /// The same handler among those who are told of what it does.
@@ -139,8 +139,22 @@ impl Handler {
 
     /// Answers one request. Never fails: what goes wrong is an answer too.
     pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let manners = self.manners.read();
+        let manners = Arc::clone(&manners.unwrap_or_else(PoisonError::into_inner));
+        let turn = Turn {
+            registry: self.registry,
+            around: self.around,
+            manners,
+        };
+        turn.handle(request, peer).await
+    }
+}
+
+impl Turn {
+    async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let started = Instant::now();
-        let (parts, mut incoming) = request.into_parts();
+        let (mut parts, mut incoming) = request.into_parts();
+        name_host(&mut parts);
         let client = Client::of(&parts, peer);
         let arrived = SystemTime::now();
         let answering = std::panic::AssertUnwindSafe(self.answer(&parts, peer, &mut incoming));
@@ -173,16 +187,24 @@ impl Handler {
         if is_api {
             let headers = response.headers_mut();
             headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-            for (name, value) in &self.manners().headers {
+            for (name, value) in &self.manners.headers {
                 headers.append(name, value.clone());
             }
         }
         // A client that waits for "100 Continue" sends nothing unless it is read.
         let unread = !http_body::Body::is_end_stream(&incoming);
-        if unread && record.status >= 400 && !parts.headers.contains_key(EXPECT) {
-            body::drain(incoming).await;
+        let refused = record.status >= 400 && !parts.headers.contains_key(EXPECT);
+        let mut rest = (unread && refused).then_some(incoming);
+        if parts.version < Version::HTTP_2
+            && let Some(rest) = rest.take()
+        {
+            body::drain(rest).await;
         }
-        response.map(|body| body.recorded(record))
+        if parts.method == Method::HEAD {
+            // On HTTP/2 it would be sent.
+            *response.body_mut() = Body::empty();
+        }
+        response.map(|body| body.recorded(record).leaving(rest))
     }
 
     async fn answer(&self, parts: &Parts, peer: Peer, body: &mut Incoming) -> Answered {
@@ -207,9 +229,9 @@ impl Handler {
         let pulls = is_pull(&route, &parts.method);
         let mut user = None;
         let answered = match self.admit(&asked, &route).await {
-            Ok(caller) => {
-                user = caller.name().map(str::to_owned);
-                self.dispatch(&asked, &caller, route, body).await
+            Ok(admitted) => {
+                user = admitted.caller.name().map(str::to_owned);
+                self.dispatch(&asked, admitted, route, body).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -225,8 +247,7 @@ impl Handler {
 
     /// What is asked for, under the prefix if there is one. Load balancers ask `/` all the same.
     fn route(&self, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
-        let manners = self.manners();
-        let Some(prefix) = manners.prefix.as_deref().filter(|_| path != "/") else {
+        let Some(prefix) = self.manners.prefix.as_deref().filter(|_| path != "/") else {
             return route::parse(path, query);
         };
         let prefix = prefix.trim_end_matches('/');
@@ -241,12 +262,12 @@ impl Handler {
     async fn dispatch(
         &self,
         asked: &Asked<'_>,
-        caller: &Caller,
+        admitted: Admitted,
         route: Route,
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
         let method = asked.parts.method.clone();
-        let allow = allowed(&route);
+        let (allow, caller) = (allowed(&route), &admitted.caller);
         if method == Method::OPTIONS {
             return Ok(Answer::empty(StatusCode::OK).allow(allow));
         }
@@ -261,9 +282,10 @@ impl Handler {
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
             Route::Token { is_scoped } if get => self.token(asked, is_scoped).await,
             Route::Catalog(page) if get => self.catalog(asked, caller, &page).await,
-            Route::Tags(target, page) if get => self.tags(asked, &target, &page).await,
+            Route::Tags(target, page) if get => self.tags(asked, admitted, &target, &page).await,
             Route::Manifest(target, reference, _) if get || head => {
-                self.get_manifest(asked, &target, &reference, want).await
+                self.get_manifest(asked, admitted, &target, &reference, want)
+                    .await
             }
             Route::Manifest(target, reference, tags) if method == Method::PUT => {
                 self.put_manifest(asked, &target, &reference, &tags, body)
@@ -273,7 +295,7 @@ impl Handler {
                 self.delete_manifest(&target, &reference).await
             }
             Route::Blob(target, digest) if get || head => {
-                self.get_blob(asked, &target, &digest, want).await
+                self.get_blob(asked, admitted, &target, &digest, want).await
             }
             Route::Blob(target, digest) if method == Method::DELETE => {
                 self.delete_blob(&target, &digest).await
@@ -281,10 +303,10 @@ impl Handler {
             Route::Uploads(target, new) if method == Method::POST => {
                 self.start_upload(caller, &target, &new, body).await
             }
-            Route::Upload(target, step) => self.upload(asked, &target, &step, body, allow).await,
+            Route::Upload(target, step) => self.upload(asked, caller, &target, &step, body).await,
             Route::Referrers(target, subject, artifact_type, page) if get => {
                 let artifact_type = artifact_type.as_deref();
-                self.referrers(asked, &target, &subject, artifact_type, &page)
+                self.referrers(asked, admitted, &target, &subject, artifact_type, &page)
                     .await
             }
             Route::Token { .. }
@@ -299,7 +321,7 @@ impl Handler {
 
     /// The URL of a path of this registry, as it is handed out.
     pub(super) fn url(&self, path: &str) -> String {
-        let manners = self.manners();
+        let manners = &self.manners;
         let base = manners.base.as_ref().map_or("", Url::as_str);
         let prefix = manners.prefix.as_deref().unwrap_or_default();
         let (base, prefix) = (base.trim_end_matches('/'), prefix.trim_end_matches('/'));
@@ -309,7 +331,7 @@ impl Handler {
     /// The scheme and the host by which a client reaches this registry, with what comes before
     /// its own paths: as configured, else as asked.
     pub(super) fn own_address(&self, asked: &Asked<'_>) -> (&'static str, String) {
-        let manners = self.manners();
+        let manners = &self.manners;
         let prefix = manners.prefix.as_deref().unwrap_or_default();
         let prefix = prefix.trim_end_matches('/');
         let scheme = |is_tls| if is_tls { "https" } else { "http" };
@@ -324,6 +346,20 @@ impl Handler {
     }
 }
 
+/// Puts the host that a request's target names where the other readers look for it: in `Host`.
+///
+/// HTTP/2 has it in `:authority` alone. Where both are there the target counts: RFC 9112 §3.2.2.
+fn name_host(parts: &mut Parts) {
+    let Some(authority) = parts.uri.authority() else {
+        return;
+    };
+    // RFC 9110 §4.2.4: a username in it is a trick.
+    let host = authority.as_str().rsplit('@').next();
+    if let Ok(host) = HeaderValue::from_str(host.unwrap_or_default()) {
+        parts.headers.insert(HOST, host);
+    }
+}
+
 /// The methods of a route, in the order in which Distribution lists them.
 fn allowed(route: &Route) -> &'static str {
     match route {
@@ -332,7 +368,7 @@ fn allowed(route: &Route) -> &'static str {
         Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
         Route::Blob(..) => "DELETE, GET, HEAD",
         Route::Uploads(..) => "POST",
-        Route::Upload(..) => "DELETE, GET, HEAD, PATCH, PUT",
+        Route::Upload(..) => UPLOAD_METHODS,
     }
 }
 

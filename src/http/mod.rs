@@ -1,4 +1,4 @@
-//! The wire: HTTP/1.1 in, in the clear or by TLS, [`Route`](crate::oci::Route) to the registry, content and errors out.
+//! The wire: HTTP/1.1 and HTTP/2 in, in the clear or by TLS, [`Route`](crate::oci::Route) to the registry, content and errors out.
 //!
 //! Statuses, headers and bodies exist only here. Handlers return domain errors; one function
 //! turns each into an answer, and one place writes the request's line in the log.
@@ -13,6 +13,7 @@ mod debug;
 mod error;
 mod events;
 mod handler;
+mod http2;
 mod pulls;
 mod pushes;
 mod sendfile;

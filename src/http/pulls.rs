@@ -10,21 +10,22 @@ use crate::oci::range::{self, Requested};
 use crate::oci::{Digest, Page, Reference, RepositoryName, Target, media};
 use crate::registry::{BlobAnswer, ManifestAnswer, Outcome, Resolved, Want};
 
+use super::admission::Admitted;
 use super::answer::{Answer, FILTERS_APPLIED, etag};
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
 use super::events::News;
-use super::handler::{Asked, Handler};
+use super::handler::{Asked, Turn};
 
-impl Handler {
+impl Turn {
     pub(super) async fn catalog(
         &self,
         asked: &Asked<'_>,
         caller: &Caller,
         page: &Page,
     ) -> Result<Answer, Refusal> {
-        let access = self.access();
+        let access = &self.manners.access;
         // Who may list everything is told everything: a token for the catalog says nothing of
         // single repositories.
         let sees_all = access.is_open() || access.goes_by_tokens();
@@ -38,10 +39,11 @@ impl Handler {
     pub(super) async fn tags(
         &self,
         asked: &Asked<'_>,
+        admitted: Admitted,
         target: &Target,
         page: &Page,
     ) -> Result<Answer, Refusal> {
-        let resolved = self.registry.names().for_pull(target)?;
+        let resolved = self.resolved(admitted, target)?;
         let (listed, outcome) = self.registry.tags(&resolved.place, page).await?;
         let json = serde_json::json!({ "name": target.name.as_str() });
         let answer = Answer::page(asked.path, json, "tags", &listed);
@@ -53,12 +55,13 @@ impl Handler {
     pub(super) async fn referrers(
         &self,
         asked: &Asked<'_>,
+        admitted: Admitted,
         target: &Target,
         subject: &Digest,
         artifact_type: Option<&str>,
         page: &Page,
     ) -> Result<Answer, Refusal> {
-        let resolved = self.registry.names().for_pull(target)?;
+        let resolved = self.resolved(admitted, target)?;
         let (referrers, outcome) = self
             .registry
             .referrers(&resolved.place, subject, artifact_type, page)
@@ -88,11 +91,12 @@ impl Handler {
     pub(super) async fn get_manifest(
         &self,
         asked: &Asked<'_>,
+        admitted: Admitted,
         target: &Target,
         reference: &Reference,
         want: Want,
     ) -> Result<Answer, Refusal> {
-        let resolved = self.registry.names().for_pull(target)?;
+        let resolved = self.resolved(admitted, target)?;
         let (manifest, outcome) = self
             .registry
             .manifest(&resolved.place, reference, want)
@@ -157,11 +161,12 @@ impl Handler {
     pub(super) async fn get_blob(
         &self,
         asked: &Asked<'_>,
+        admitted: Admitted,
         target: &Target,
         digest: &Digest,
         want: Want,
     ) -> Result<Answer, Refusal> {
-        let resolved = self.registry.names().for_pull(target)?;
+        let resolved = self.resolved(admitted, target)?;
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, etag) = (&asked.parts.headers, etag(digest));
         let news = News::pulled_blob(&resolved.place, digest, blob.size);

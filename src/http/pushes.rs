@@ -10,15 +10,18 @@ use crate::oci::range::upload_chunk;
 use crate::oci::route::{MountFrom, NewUpload, UploadStep};
 use crate::oci::{Algorithm, Digest, ErrorCode, MediaType, Reference, Tag, Target};
 use crate::registry::{Chunk, Error};
-use crate::store::{Repository, UploadId};
+use crate::store::{Pusher, Repository, UploadId};
 
 use super::answer::{Answer, SUBJECT, TAG, UPLOAD_UUID};
 use super::body;
 use super::error::Refusal;
 use super::events::News;
-use super::handler::{Asked, Handler};
+use super::handler::{Asked, Turn};
 
-impl Handler {
+/// What is done with an upload session that exists.
+pub(super) const UPLOAD_METHODS: &str = "DELETE, GET, HEAD, PATCH, PUT";
+
+impl Turn {
     pub(super) async fn put_manifest(
         &self,
         asked: &Asked<'_>,
@@ -120,7 +123,13 @@ impl Handler {
             Some(text) => parse_algorithm(text)?,
             None => named.unwrap_or(Algorithm::Sha256),
         };
-        let id = self.registry.start_upload(&repository, algorithm).await?;
+        // Who sends all of it at once is told of no session that others would have to be kept from.
+        let pusher = match digest {
+            Some(_) => Pusher::Anybody,
+            None => self.pusher(caller),
+        };
+        let started = self.registry.start_upload(&repository, &pusher, algorithm);
+        let id = started.await?;
         let Some(digest) = digest else {
             return Ok(self.session(StatusCode::ACCEPTED, &repository, &id, 0));
         };
@@ -130,7 +139,8 @@ impl Handler {
             .finish_upload(&repository, &id, chunk, bytes, &digest)
             .await;
         if finished.is_err() {
-            // Nobody was told of the session, so nobody can go on with it.
+            // Nobody was told of the session, so nobody can go on with it. It may be gone already;
+            // one that stays is swept, and the client learns what went wrong before.
             drop(self.registry.cancel_upload(&repository, &id).await);
         }
         finished?;
@@ -152,7 +162,7 @@ impl Handler {
         let name = match from {
             MountFrom::Nowhere => return Ok(None),
             // Only where everybody may pull everything: who else would have to be asked is not said.
-            MountFrom::Anywhere if !self.access().is_open() => return Ok(None),
+            MountFrom::Anywhere if !self.manners.access.is_open() => return Ok(None),
             MountFrom::Anywhere => {
                 let mounted = self.registry.mount(repository, None, digest).await?;
                 return Ok(mounted.then(|| News::pushed_blob(repository, digest)));
@@ -181,13 +191,16 @@ impl Handler {
     pub(super) async fn upload(
         &self,
         asked: &Asked<'_>,
+        caller: &Caller,
         target: &Target,
         step: &UploadStep,
         body: &mut Incoming,
-        allow: &'static str,
     ) -> Result<Answer, Refusal> {
         let repository = self.registry.names().for_push(target)?;
         let id: UploadId = step.id.parse().map_err(|()| Error::UploadUnknown)?;
+        let pusher = self.pusher(caller);
+        let registry = &self.registry;
+        registry.continue_upload(&repository, &id, &pusher).await?;
         let done = match asked.parts.method {
             Method::GET | Method::HEAD => {
                 let size = self.registry.upload_size(&repository, &id).await?;
@@ -200,7 +213,9 @@ impl Handler {
                 let answer = Answer::empty(StatusCode::NO_CONTENT);
                 Ok(answer.text(UPLOAD_UUID, id.as_str()))
             }
-            _ => Err(Refusal::Method { allow }),
+            _ => Err(Refusal::Method {
+                allow: UPLOAD_METHODS,
+            }),
         };
         match done {
             // Where the upload stands goes with the refusal, so that the client can go on.
@@ -211,6 +226,14 @@ impl Handler {
             }
             done => done,
         }
+    }
+
+    /// Whose the sessions are that a caller starts.
+    fn pusher(&self, caller: &Caller) -> Pusher {
+        if self.manners.access.is_open() {
+            return Pusher::Anybody;
+        }
+        caller.name().map_or(Pusher::Nameless, Pusher::named)
     }
 
     async fn append(

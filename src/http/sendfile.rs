@@ -27,6 +27,8 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::registry::FilePart;
+
 /// What stands for the bytes of files. Its content never goes anywhere, and since it is all zeros
 /// it takes no room, neither in the program nor in memory.
 static PAGE: [u8; LARGEST] = [0; LARGEST];
@@ -39,30 +41,17 @@ const READ: usize = 256 << 10;
 
 /// The pieces of files that a connection has promised to send.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pieces(Arc<Mutex<VecDeque<Piece>>>);
-
-/// A part of a file that has all its bytes.
-#[derive(Debug)]
-struct Piece {
-    file: Arc<File>,
-    offset: u64,
-    left: usize,
-}
+pub(super) struct Pieces(Arc<Mutex<VecDeque<FilePart>>>);
 
 impl Pieces {
-    /// Promises at most [`LARGEST`] bytes of a file, and gives the bytes that stand for them. The
-    /// file must have them already.
-    pub(super) fn promise(&self, file: &Arc<File>, offset: u64, length: usize) -> Bytes {
-        let left = length.min(LARGEST);
-        self.queue().push_back(Piece {
-            file: Arc::clone(file),
-            offset,
-            left,
-        });
-        Bytes::from_static(&PAGE[..left])
+    /// Promises these bytes, at most [`LARGEST`], and gives those that stand for them.
+    pub(super) fn promise(&self, part: FilePart) -> Bytes {
+        let length = part.length().min(LARGEST);
+        self.queue().push_back(part);
+        Bytes::from_static(&PAGE[..length])
     }
 
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Piece>> {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<FilePart>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,23 +63,33 @@ impl Pieces {
         send: impl FnOnce(&File, u64, usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let mut queue = self.queue();
-        let Some(piece) = queue.front_mut() else {
+        let Some(part) = queue.front_mut() else {
             return Err(io::Error::other("bytes of a file that nobody promised"));
         };
-        let sent = send(&piece.file, piece.offset, piece.left.min(length))?;
-        if sent == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "a stored file ends before its size",
-            ));
+        let done = send(part.file(), part.offset(), part.length().min(length));
+        let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "it ends before its size");
+        match done.and_then(|count| (count > 0).then_some(count).ok_or_else(ended)) {
+            Ok(count) => {
+                part.advance(count);
+                if part.length() == 0 {
+                    queue.pop_front();
+                }
+                Ok(count)
+            }
+            Err(error) => {
+                if is_the_files(&error) {
+                    part.cannot_be_read(&error);
+                }
+                Err(error)
+            }
         }
-        piece.offset += sent as u64;
-        piece.left = piece.left.saturating_sub(sent);
-        if piece.left == 0 {
-            queue.pop_front();
-        }
-        Ok(sent)
     }
+}
+
+/// Whether an error is the file's and not the connection's.
+fn is_the_files(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    error.kind() == io::ErrorKind::UnexpectedEof || errno == Some(Errno::IO)
 }
 
 /// Whether these bytes stand for those of a file.
@@ -238,8 +237,8 @@ impl AsyncWrite for Sending {
 mod tests {
     use super::*;
     use std::convert::Infallible;
-    use std::io::Write as _;
 
+    use futures_util::StreamExt as _;
     use http::{Request, Response};
     use http_body::Frame;
     use http_body_util::StreamBody;
@@ -249,10 +248,27 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    fn file_of(content: &[u8]) -> Arc<File> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(content).unwrap();
-        Arc::new(file)
+    use crate::oci::Digest;
+    use crate::store::{Blob, Store};
+
+    /// A blob of which parts can be had.
+    struct Stored {
+        _root: tempfile::TempDir,
+        blob: Blob,
+    }
+
+    impl Stored {
+        fn new(content: &[u8]) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::open(root.path()).unwrap();
+            let digest = Digest::of(content);
+            let mut staged = store.stage_fill(&digest).unwrap();
+            staged.append(content).unwrap();
+            let repository = store.local(&"a".parse().unwrap());
+            repository.commit_blob(&staged, &digest).unwrap();
+            let blob = repository.blob(&digest).unwrap().unwrap();
+            Self { _root: root, blob }
+        }
     }
 
     fn content(length: usize) -> Vec<u8> {
@@ -268,15 +284,20 @@ mod tests {
     }
 
     /// Answers one request with these parts of a file, and says what arrives.
-    async fn answer(file: Arc<File>, parts: Vec<(u64, usize)>) -> (hyper::Result<()>, Vec<u8>) {
+    async fn answer(blob: &Blob, parts: Vec<(u64, usize)>) -> (hyper::Result<()>, Vec<u8>) {
         let pieces = Pieces::default();
         let (near, mut far) = pair(&pieces).await;
+        let blob = blob.clone();
         let service = service_fn(move |_: Request<hyper::body::Incoming>| {
-            let (file, pieces, parts) = (Arc::clone(&file), pieces.clone(), parts.clone());
+            let (blob, pieces, parts) = (blob.clone(), pieces.clone(), parts.clone());
             let total: usize = parts.iter().map(|(_, length)| length).sum();
             // Promised when it is asked for, as bodies do.
             let frames = futures_util::stream::iter(parts).map(move |(offset, length)| {
-                Ok::<_, Infallible>(Frame::data(pieces.promise(&file, offset, length)))
+                Ok::<_, Infallible>(Frame::data(pieces.promise(FilePart::new(
+                    blob.clone(),
+                    offset,
+                    length,
+                ))))
             });
             async move {
                 let response = Response::builder().header("content-length", total);
@@ -300,20 +321,18 @@ mod tests {
             + 4;
         (served, got[head.min(got.len())..].to_vec())
     }
-    use futures_util::StreamExt as _;
-
     #[tokio::test]
     async fn what_arrives_is_the_file_and_not_the_page() {
         let content = content(3 * LARGEST + 12_345);
-        let file = file_of(&content);
+        let stored = Stored::new(&content);
         let whole = (0..content.len()).step_by(LARGEST);
         let parts = whole
             .map(|at| (at as u64, LARGEST.min(content.len() - at)))
             .collect();
-        let (served, got) = answer(Arc::clone(&file), parts).await;
+        let (served, got) = answer(&stored.blob, parts).await;
         served.unwrap();
         assert!(got == content, "{} of {} bytes", got.len(), content.len());
-        let (served, got) = answer(file, vec![(1_000_001, 1), (5, 70_000), (0, 3)]).await;
+        let (served, got) = answer(&stored.blob, vec![(1_000_001, 1), (5, 70_000), (0, 3)]).await;
         served.unwrap();
         let expected = [
             &content[1_000_001..1_000_002],
@@ -325,7 +344,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_is_too_short_cuts_the_connection() {
-        let (served, got) = answer(file_of(&content(1000)), vec![(0, 1001)]).await;
+        let stored = Stored::new(&content(1000));
+        let (served, got) = answer(&stored.blob, vec![(0, 1001)]).await;
         assert!(served.is_err());
         assert!(got == content(1000));
     }
@@ -334,7 +354,8 @@ mod tests {
     async fn a_copied_page_is_never_sent() {
         let pieces = Pieces::default();
         let (mut near, _far) = pair(&pieces).await;
-        let page = pieces.promise(&file_of(b"abc"), 0, 3);
+        let stored = Stored::new(b"abc");
+        let page = pieces.promise(FilePart::new(stored.blob.clone(), 0, 3));
         assert!(near.write(&page.to_vec()).await.is_err());
         assert_eq!(near.write(&page).await.unwrap(), 3);
         // Nothing is promised any more.

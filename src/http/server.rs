@@ -18,16 +18,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
+use super::http2::{self, Streams};
+use super::sendfile::{Pieces, Sending};
 use super::stall::Stalling;
-use super::tls::{Tls, TlsError, TlsSettings};
+use super::tls::{self, Tls, TlsError, TlsSettings};
 
 /// How long a client may take for a request's head or a TLS handshake, and how long a connection
 /// may idle.
-const HEAD: Duration = Duration::from_secs(30);
+pub(super) const HEAD: Duration = Duration::from_secs(30);
 
 /// The most that a connection buffers, in bytes: a request's head on the way in, one read of a
 /// blob on the way out. A thousand slow readers cost a thousand times this.
-const BUFFER: usize = 64 * 1024;
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// The pause after an accept that failed for want of something: file descriptors, most likely.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -68,6 +70,7 @@ pub enum ServerError {
 pub struct Server {
     listener: Listener,
     tls: Option<Tls>,
+    h2c: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,15 @@ enum Listener {
 enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
+}
+
+/// What every connection is given.
+#[derive(Clone)]
+struct Serving {
+    tls: Option<Tls>,
+    h2c: bool,
+    handler: Handler,
+    streams: Streams,
 }
 
 /// Who is at the other end of a connection.
@@ -115,7 +127,15 @@ impl Server {
                 Listener::Unix(bound, path.clone())
             }
         };
-        Ok(Self { listener, tls })
+        let h2c = false;
+        Ok(Self { listener, tls, h2c })
+    }
+
+    /// Whether clients that begin with HTTP/2 in the clear are understood.
+    #[must_use]
+    pub fn with_h2c(mut self, h2c: bool) -> Self {
+        self.h2c = h2c;
+        self
     }
 
     /// Where it listens, as a URL.
@@ -145,6 +165,13 @@ impl Server {
     pub async fn run(self, handler: Handler, stop: Stop) -> bool {
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
+        let streams = Streams::new(stop.token.clone());
+        let serving = Serving {
+            tls: self.tls,
+            h2c: self.h2c,
+            handler,
+            streams: streams.clone(),
+        };
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -154,8 +181,7 @@ impl Server {
             };
             match accepted {
                 Ok(accepted) => {
-                    let (handler, watcher) = (handler.clone(), graceful.watcher());
-                    connections.spawn(converse(accepted, self.tls.clone(), handler, watcher));
+                    connections.spawn(converse(accepted, serving.clone(), graceful.watcher()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -168,9 +194,13 @@ impl Server {
             let _ = rustix::fs::unlink(path);
         }
         drop(self.listener);
-        tokio::time::timeout(stop.patience, graceful.shutdown())
-            .await
-            .is_ok()
+        let finished = async {
+            graceful.shutdown().await;
+            streams.finished().await;
+        };
+        let finished = tokio::time::timeout(stop.patience, finished).await;
+        streams.abandon();
+        finished.is_ok()
     }
 }
 
@@ -212,7 +242,7 @@ async fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
 }
 
 /// One connection, from its first byte to its end.
-async fn converse(accepted: Accepted, tls: Option<Tls>, handler: Handler, watcher: Watcher) {
+async fn converse(accepted: Accepted, serving: Serving, watcher: Watcher) {
     let (peer, result) = match accepted {
         Accepted::Tcp(stream, address) => {
             // Heads and small bodies are written in one go; waiting to fill a packet only delays
@@ -220,11 +250,11 @@ async fn converse(accepted: Accepted, tls: Option<Tls>, handler: Handler, watche
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY not set");
             }
-            let is_tls = tls.is_some();
+            let is_tls = serving.tls.is_some();
             let peer = Peer { address, is_tls };
-            let result = match tls {
-                Some(tls) => encrypted(stream, peer, &tls, handler, watcher).await,
-                None => serve(Stalling::new(stream), peer, handler, watcher).await,
+            let result = match serving.tls.clone() {
+                Some(tls) => encrypted(stream, peer, &tls, serving, watcher).await,
+                None => in_the_clear(stream, peer, serving, watcher, sending).await,
             };
             (peer, result)
         }
@@ -232,8 +262,9 @@ async fn converse(accepted: Accepted, tls: Option<Tls>, handler: Handler, watche
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let is_tls = false;
             let peer = Peer { address, is_tls };
-            let result = serve(Stalling::new(stream), peer, handler, watcher).await;
-            (peer, result)
+            let as_it_is = |stream| (stream, None);
+            let served = in_the_clear(stream, peer, serving, watcher, as_it_is);
+            (peer, served.await)
         }
     };
     if let Err(error) = result {
@@ -241,11 +272,47 @@ async fn converse(accepted: Accepted, tls: Option<Tls>, handler: Handler, watche
     }
 }
 
+/// A connection that sends files by itself.
+fn sending(stream: TcpStream) -> (Sending, Option<Pieces>) {
+    let pieces = Pieces::default();
+    (Sending::new(stream, pieces.clone()), Some(pieces))
+}
+
+/// HTTP/1.1, unless the client begins with HTTP/2 and may. `wrap` is for the former.
+async fn in_the_clear<S, W>(
+    stream: S,
+    peer: Peer,
+    serving: Serving,
+    watcher: Watcher,
+    wrap: impl FnOnce(S) -> (W, Option<Pieces>),
+) -> Result<(), String>
+where
+    S: http2::Peek + AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
+    W: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let begins_http2 = serving.h2c && {
+        let beginning = tokio::time::timeout(HEAD, http2::begins(&stream));
+        tokio::select! {
+            begins = beginning => begins
+                .map_err(|_| "no request came".to_owned())?
+                .map_err(|error| error.to_string())?,
+            () = serving.streams.leaving() => return Ok(()),
+        }
+    };
+    if begins_http2 {
+        let stream = Stalling::new(stream);
+        return http2::serve(stream, peer, serving.handler, &serving.streams, watcher).await;
+    }
+    let (stream, pieces) = wrap(stream);
+    let stream = Stalling::new(stream);
+    serve(stream, pieces, peer, serving.handler, watcher).await
+}
+
 async fn encrypted(
     stream: TcpStream,
     peer: Peer,
     tls: &Tls,
-    handler: Handler,
+    serving: Serving,
     watcher: Watcher,
 ) -> Result<(), String> {
     let shaking_hands = async {
@@ -262,20 +329,37 @@ async fn encrypted(
         Ok(shaken) => shaken.map_err(|error| error.to_string())?,
         Err(_) => return Err("the TLS handshake took too long".to_owned()),
     };
-    serve(stream, peer, handler, watcher).await
+    let protocol = stream.get_ref().1.alpn_protocol();
+    if protocol == Some(tls::ACME) {
+        return Ok(());
+    }
+    if protocol == Some(tls::HTTP2) {
+        return http2::serve(stream, peer, serving.handler, &serving.streams, watcher).await;
+    }
+    serve(stream, None, peer, serving.handler, watcher).await
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    pieces: Option<Pieces>,
     peer: Peer,
     handler: Handler,
     watcher: Watcher,
 ) -> Result<(), String> {
     let service = service_fn(move |request| {
         let answering = handler.clone().handle(request, peer);
-        async move { Ok::<_, Infallible>(answering.await) }
+        let pieces = pieces.clone();
+        async move {
+            let mut answer = answering.await;
+            if let Some(pieces) = &pieces {
+                answer.body_mut().sent_by(pieces);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
+        // What stands for files must come to the connection as it is.
+        .writev(true)
         // A client may say that it has no more to send before it has its answer. Nor does one that
         // vanishes cut off work under way: an upload's lock must not be let go of while its bytes
         // are still being written.

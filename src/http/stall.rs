@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 ///
 /// Generous: the kernel tells of progress only when a third of a large send buffer has drained,
 /// which on a slow line takes minutes. Clients that are gone altogether TCP itself finds out.
-const PATIENCE: Duration = Duration::from_mins(5);
+pub(super) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A connection that fails when its peer takes nothing for too long.
 pub(super) struct Stalling<S> {

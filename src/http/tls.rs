@@ -12,10 +12,11 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    ConfigBuilder, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 
 /// What HTTPS needs: `http.tls` of the configuration.
@@ -33,7 +34,18 @@ pub struct TlsSettings {
     pub only_tls13: bool,
     /// The TLS 1.2 suites to offer, by their IANA names; none stands for all.
     pub cipher_suites: Vec<String>,
+    /// Where certificates come from instead of `certificate` and `key`, if not from files.
+    pub resolver: Option<Arc<dyn ResolvesServerCert>>,
+    /// Whether HTTP/2 is offered beside HTTP/1.1.
+    pub http2: bool,
 }
+
+/// HTTP/2 and HTTP/1.1, as a handshake names them. RFC 7301 §6, RFC 9113 §3.2.
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// A handshake that is all there is: an authority looks whether a name is ours. RFC 8737.
+pub(super) const ACME: &[u8] = b"acme-tls/1";
 
 /// What clients must show. The words are Distribution's, which are Go's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +154,6 @@ fn identities(settings: &TlsSettings) -> Vec<Option<Identity>> {
 
 fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(provider(&settings.cipher_suites));
-    let chain = certificates(&settings.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| {
-        let problem = format!("no private key: {error} (it must be PEM, and readable for larder)");
-        failed(&settings.key, problem)
-    })?;
     let versions: &[&rustls::SupportedProtocolVersion] = if settings.only_tls13 {
         &[&rustls::version::TLS13]
     } else {
@@ -159,16 +166,39 @@ fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let config = builder.with_single_cert(chain, key).map_err(|error| {
-        let problem = format!("cannot be used with {}: {error}", settings.key.display());
-        failed(&settings.certificate, problem)
-    })?;
-    Ok(with_http(config))
+    let mut config = match &settings.resolver {
+        Some(resolver) => builder.with_cert_resolver(Arc::clone(resolver)),
+        None => with_files(builder, settings)?,
+    };
+    config.alpn_protocols = protocols(settings);
+    Ok(config)
 }
 
-fn with_http(mut config: ServerConfig) -> ServerConfig {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
+fn with_files(
+    builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+    settings: &TlsSettings,
+) -> Result<ServerConfig, TlsError> {
+    let chain = certificates(&settings.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| {
+        let problem = format!("no private key: {error} (it must be PEM, and readable for larder)");
+        failed(&settings.key, problem)
+    })?;
+    builder.with_single_cert(chain, key).map_err(|error| {
+        let problem = format!("cannot be used with {}: {error}", settings.key.display());
+        failed(&settings.certificate, problem)
+    })
+}
+
+/// What a client may choose from, the preferred first.
+fn protocols(settings: &TlsSettings) -> Vec<Vec<u8>> {
+    let http2 = settings.http2.then_some(HTTP2);
+    let acme = settings.resolver.is_some().then_some(ACME);
+    http2
+        .into_iter()
+        .chain([HTTP1])
+        .chain(acme)
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 fn provider(suites: &[String]) -> CryptoProvider {

@@ -13,15 +13,15 @@ use crate::oci::route::RouteError;
 use super::admission::{authorization, header_value};
 use super::answer::Answer;
 use super::error::Refusal;
-use super::handler::{Asked, Handler};
+use super::handler::{Asked, Turn};
 
-impl Handler {
+impl Turn {
     pub(super) async fn token(
         &self,
         asked: &Asked<'_>,
         is_scoped: bool,
     ) -> Result<Answer, Refusal> {
-        let access = self.access();
+        let access = &self.manners.access;
         let Some(challenge) = access.token_endpoint_challenge() else {
             return Err(Refusal::Route(RouteError::NotFound));
         };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use ring::digest::{Context, SHA256, SHA384, SHA512};
 
 /// The hash functions a digest may use: those that Distribution accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,54 +118,39 @@ impl fmt::Debug for Digest {
 
 /// Hashes bytes as they pass, to a [`Digest`].
 #[derive(Clone)]
-pub struct Hasher(State);
-
-#[derive(Clone)]
-enum State {
-    Sha256(Sha256),
-    Sha384(Sha384),
-    Sha512(Sha512),
+pub struct Hasher {
+    algorithm: Algorithm,
+    state: Context,
 }
 
 impl Hasher {
     /// A hasher that has seen nothing yet.
     pub fn new(algorithm: Algorithm) -> Self {
-        Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha384 => State::Sha384(Sha384::new()),
-            Algorithm::Sha512 => State::Sha512(Sha512::new()),
-        })
+        let state = Context::new(match algorithm {
+            Algorithm::Sha256 => &SHA256,
+            Algorithm::Sha384 => &SHA384,
+            Algorithm::Sha512 => &SHA512,
+        });
+        Self { algorithm, state }
     }
 
     /// Which algorithm it computes.
     pub fn algorithm(&self) -> Algorithm {
-        match self.0 {
-            State::Sha256(_) => Algorithm::Sha256,
-            State::Sha384(_) => Algorithm::Sha384,
-            State::Sha512(_) => Algorithm::Sha512,
-        }
+        self.algorithm
     }
 
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        match &mut self.0 {
-            State::Sha256(state) => state.update(bytes),
-            State::Sha384(state) => state.update(bytes),
-            State::Sha512(state) => state.update(bytes),
-        }
+        self.state.update(bytes);
     }
 
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
-        let algorithm = self.algorithm();
+        let algorithm = self.algorithm;
         let mut text = String::with_capacity(algorithm.hex_length() + 8);
         text.push_str(algorithm.as_str());
         text.push(':');
-        match self.0 {
-            State::Sha256(state) => push_hex(&mut text, &state.finalize()),
-            State::Sha384(state) => push_hex(&mut text, &state.finalize()),
-            State::Sha512(state) => push_hex(&mut text, &state.finalize()),
-        }
+        push_hex(&mut text, self.state.finish().as_ref());
         Digest {
             algorithm,
             text: text.into(),
@@ -175,7 +160,7 @@ impl Hasher {
 
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hasher({})", self.algorithm().as_str())
+        write!(f, "Hasher({})", self.algorithm.as_str())
     }
 }
 

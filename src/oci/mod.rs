@@ -19,6 +19,7 @@ pub mod reference;
 pub mod references;
 pub mod referrer;
 pub mod route;
+pub mod walk;
 
 pub use contents::Contents;
 pub use digest::{Algorithm, Digest, Hasher};
@@ -33,3 +34,4 @@ pub use reference::{Reference, Tag};
 pub use references::References;
 pub use referrer::Referrer;
 pub use route::{Page, Route, Target};
+pub use walk::{Anatomy, ImagePart, Role, Walk, WalkError};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Deserialize;
+
 /// What an image runs on, as a person names it: `linux/amd64`, `linux/arm/v7`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Platform {
@@ -14,8 +16,8 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// What an image runs on, as an index says; each may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an image runs on, as an index or its config says; each may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub struct PlatformName {
     /// As in `linux`.
     pub os: Option<String>,
@@ -36,6 +38,28 @@ impl Platform {
         child.os.as_ref() == Some(&self.os)
             && child.architecture.as_ref() == Some(&self.architecture)
             && (self.variant.is_none() || child.variant == self.variant)
+    }
+}
+
+impl PlatformName {
+    /// What an image's config says; `None` where it is none, or leaves it out. OCI image
+    /// specification, "Image Configuration".
+    pub fn of_config(bytes: &[u8]) -> Option<Self> {
+        let mut name: Self = serde_json::from_slice(bytes).ok()?;
+        name.variant = name.variant.filter(|variant| !variant.is_empty());
+        name.is_known().then_some(name)
+    }
+
+    /// Whether an operating system and an architecture are said.
+    pub(super) fn is_known(&self) -> bool {
+        let is_said = |part: &Option<String>| part.as_ref().is_some_and(|part| !part.is_empty());
+        is_said(&self.os) && is_said(&self.architecture)
+    }
+
+    /// Whether it stands for what does not run: an image's attestations are listed so.
+    pub(super) fn is_unknown(&self) -> bool {
+        let is_unknown = |part: &Option<String>| part.as_deref() == Some("unknown");
+        is_unknown(&self.os) && is_unknown(&self.architecture)
     }
 }
 

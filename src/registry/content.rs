@@ -1,11 +1,15 @@
 //! A blob's bytes on their way out, whether all of them are here yet or not.
 
+use std::fs::File;
+use std::io;
+
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::store::Blob;
 
 use super::Error;
+use super::pass::{PassReader, Passing};
 
 /// The end of an answer that is withheld until a fill is verified, in bytes.
 ///
@@ -15,7 +19,7 @@ pub(super) const HELD_BACK: u64 = 64 * 1024;
 /// How much is read from the disk at a time, in bytes.
 const READ: u64 = 64 * 1024;
 
-/// How far a fill is.
+/// How far a fill is, or the verification of what is stored.
 #[derive(Clone, Debug)]
 pub(super) enum Progress {
     /// Nothing is known yet, or not how large the blob is.
@@ -24,6 +28,8 @@ pub(super) enum Progress {
     Receiving { content: Blob, written: u64 },
     /// Verified, stored and linked.
     Committed(Blob),
+    /// It can be had, but not stored: every reader goes on by itself.
+    Passing(Passing),
     /// It did not come to that.
     Failed(Error),
 }
@@ -31,32 +37,133 @@ pub(super) enum Progress {
 /// A blob's content: stored, or on its way.
 #[derive(Clone, Debug)]
 pub struct BlobContent {
-    blob: Blob,
-    progress: Option<watch::Receiver<Progress>>,
+    size: u64,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Stored(Blob),
+    Unverified(Blob, watch::Receiver<Progress>),
+    Passing(Passing),
+    Memory(Bytes),
 }
 
 impl BlobContent {
     pub(super) fn stored(blob: Blob) -> Self {
-        let progress = None;
-        Self { blob, progress }
+        let size = blob.size();
+        let source = Source::Stored(blob);
+        Self { size, source }
     }
 
-    pub(super) fn filling(blob: Blob, progress: watch::Receiver<Progress>) -> Self {
-        let progress = Some(progress);
-        Self { blob, progress }
+    /// Content whose end is withheld until `progress` says that it is verified.
+    pub(super) fn unverified(blob: Blob, progress: watch::Receiver<Progress>) -> Self {
+        let size = blob.size();
+        let source = Source::Unverified(blob, progress);
+        Self { size, source }
+    }
+
+    pub(super) fn passing(passing: Passing) -> Self {
+        let size = passing.size();
+        let source = Source::Passing(passing);
+        Self { size, source }
+    }
+
+    /// Verified content that is stored nowhere.
+    pub(super) fn memory(bytes: Bytes) -> Self {
+        let size = bytes.len() as u64;
+        let source = Source::Memory(bytes);
+        Self { size, source }
+    }
+
+    /// Whether it is known by now that it will not be stored.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self.source, Source::Passing(_) | Source::Memory(_))
     }
 
     /// The size of the whole blob in bytes.
     pub fn size(&self) -> u64 {
-        self.blob.size()
+        self.size
     }
 
     /// Reads the bytes from `start` up to but not including `end`.
     pub fn read(self, start: u64, end: u64) -> BlobReader {
         BlobReader {
-            content: self,
+            source: self.source,
+            pass: None,
             offset: start,
             end,
+        }
+    }
+}
+
+/// Some of a blob's bytes.
+#[derive(Debug)]
+pub enum Part {
+    /// The bytes themselves.
+    Memory(Bytes),
+    /// Where they are.
+    File(FilePart),
+}
+
+/// Bytes that are in a file, all of them, and may be given out.
+#[derive(Clone, Debug)]
+pub struct FilePart {
+    blob: Blob,
+    offset: u64,
+    length: usize,
+}
+
+impl FilePart {
+    /// `length` bytes from `offset` on, which the file must have.
+    pub fn new(blob: Blob, offset: u64, length: usize) -> Self {
+        Self {
+            blob,
+            offset,
+            length,
+        }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        self.blob.file()
+    }
+
+    /// Where in it the bytes begin.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How many there are.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Takes the first bytes away: they are out.
+    pub fn advance(&mut self, count: usize) {
+        self.offset += count as u64;
+        self.length = self.length.saturating_sub(count);
+    }
+
+    /// Takes note that the disk does not give them back. Whoever asks next is not given it.
+    pub fn cannot_be_read(&self, error: &io::Error) {
+        tracing::error!(offset = self.offset, %error, "a stored blob cannot be read");
+        self.blob.distrust();
+    }
+
+    /// Reads them all.
+    pub async fn read(self) -> Result<Bytes, Error> {
+        let read = tokio::task::spawn_blocking(move || {
+            let read = self.blob.read_at(self.offset, self.length);
+            let read = read.and_then(|bytes| match bytes.len() == self.length {
+                true => Ok(bytes),
+                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            });
+            read.inspect_err(|error| self.cannot_be_read(error))
+        });
+        match read.await {
+            Ok(Ok(bytes)) => Ok(Bytes::from(bytes)),
+            Ok(Err(_)) | Err(_) => Err(Error::Vanished),
         }
     }
 }
@@ -64,7 +171,9 @@ impl BlobContent {
 /// Reads a blob at its own pace, whether it is complete or still growing.
 #[derive(Debug)]
 pub struct BlobReader {
-    content: BlobContent,
+    source: Source,
+    /// The rest of the way, where nothing is stored.
+    pass: Option<Box<PassReader>>,
     offset: u64,
     end: u64,
 }
@@ -73,54 +182,77 @@ impl BlobReader {
     /// The next bytes; `None` at the end. An error means that the rest will never come: the
     /// answer must not end as if it were complete.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        Ok(match self.next_part(READ).await? {
+            Some(Part::Memory(bytes)) => Some(bytes),
+            Some(Part::File(part)) => Some(part.read().await?),
+            None => None,
+        })
+    }
+
+    /// The same, but what is on the disk is left there: it is for the caller to read or to send.
+    /// `at_most` is how many bytes of a file he wants at a time.
+    pub async fn next_part(&mut self, at_most: u64) -> Result<Option<Part>, Error> {
         if self.offset >= self.end {
             return Ok(None);
         }
         let readable = self.readable().await?;
-        let length = (readable - self.offset).min(READ);
-        let (blob, offset) = (self.content.blob.clone(), self.offset);
+        if let Some(pass) = &mut self.pass {
+            let bytes = pass.next().await?;
+            self.offset += bytes.len() as u64;
+            return Ok(Some(Part::Memory(bytes)));
+        }
+        let (offset, length) = (self.offset, (readable - self.offset).min(at_most));
+        self.offset += length;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let read = tokio::task::spawn_blocking(move || blob.read_at(offset, length)).await;
-        match read {
-            Ok(Ok(bytes)) if !bytes.is_empty() => {
-                self.offset += bytes.len() as u64;
-                Ok(Some(Bytes::from(bytes)))
+        match &self.source {
+            Source::Stored(blob) | Source::Unverified(blob, _) => {
+                let part = FilePart::new(blob.clone(), offset, length);
+                Ok(Some(Part::File(part)))
             }
-            Ok(Ok(_)) => {
-                tracing::error!(offset, "a stored blob ends before its size");
-                Err(Error::Vanished)
+            Source::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let range = start..start.saturating_add(length);
+                let part = bytes.get(range).map(|part| bytes.slice_ref(part));
+                part.map(Part::Memory).map(Some).ok_or(Error::Vanished)
             }
-            Ok(Err(error)) => {
-                tracing::error!(offset, %error, "a stored blob cannot be read");
-                Err(Error::Vanished)
-            }
-            Err(_) => Err(Error::Vanished),
+            Source::Passing(_) => Err(Error::Vanished),
         }
     }
 
     /// Waits until there is something to read, and says up to where.
     ///
-    /// Until the fill is verified, the end of what was asked for is withheld, be it the end of
+    /// Until the content is verified, the end of what was asked for is withheld, be it the end of
     /// the blob or of a part: nothing unverified is ever a complete answer.
     async fn readable(&mut self) -> Result<u64, Error> {
-        let Some(progress) = &mut self.content.progress else {
-            return Ok(self.end);
-        };
         let (offset, end) = (self.offset, self.end);
+        if self.pass.is_some() {
+            return Ok(end);
+        }
+        let progress = match &mut self.source {
+            Source::Stored(_) | Source::Memory(_) => return Ok(end),
+            Source::Passing(passing) => {
+                self.pass = Some(Box::new(passing.reader(offset, end)));
+                return Ok(end);
+            }
+            Source::Unverified(_, progress) => progress,
+        };
         let withheld = end.saturating_sub(HELD_BACK);
         let can_go_on = |progress: &Progress| match progress {
             Progress::Opening => false,
             Progress::Receiving { written, .. } => offset < withheld.min(*written),
-            Progress::Committed(_) | Progress::Failed(_) => true,
+            Progress::Committed(_) | Progress::Passing(_) | Progress::Failed(_) => true,
         };
         // A fill that vanished without a word has failed.
         let state = progress.wait_for(can_go_on).await;
-        let readable = match &*state.map_err(|_| Error::Vanished)? {
-            Progress::Receiving { written, .. } => withheld.min(*written),
-            Progress::Committed(_) => end,
-            Progress::Failed(error) => return Err(error.clone()),
-            Progress::Opening => return Err(Error::Vanished),
-        };
-        Ok(readable)
+        match &*state.map_err(|_| Error::Vanished)? {
+            Progress::Receiving { written, .. } => Ok(withheld.min(*written)),
+            Progress::Committed(_) => Ok(end),
+            Progress::Passing(passing) => {
+                self.pass = Some(Box::new(passing.reader(offset, end)));
+                Ok(end)
+            }
+            Progress::Failed(error) => Err(error.clone()),
+            Progress::Opening => Err(Error::Vanished),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::oci::manifest::ManifestError;
-use crate::oci::{Digest, Reference, RepositoryName};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::store::StoreError;
 use crate::upstream::UpstreamError;
 
@@ -33,6 +33,16 @@ pub enum Error {
         name: RepositoryName,
         /// What of it.
         what: Missing,
+    },
+    /// A tag is held at a digest that its upstream does not have.
+    #[error("{name}:{tag} is held at {digest} by cache.hold, which its upstream does not have")]
+    HeldUnknown {
+        /// The repository asked for.
+        name: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// What it is held at.
+        digest: Digest,
     },
     /// It is not stored, and its upstream could not be made to give it.
     #[error("upstream {upstream}: {error}")]

@@ -8,6 +8,8 @@
 //! 3. the guard that cleans the table exists before the task is spawned;
 //! 4. the table is cleaned before the end is announced;
 //! 5. a fill that vanishes without a word has failed: it is not an end.
+//!
+//! What cannot be stored is passed on: see `pass`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +22,15 @@ use crate::oci::{Digest, RepositoryName};
 use crate::store::{Blob, Staged, StoreError};
 use crate::upstream::{BlobStream, Upstream, UpstreamError};
 
-use super::content::{BlobContent, Progress};
+use super::belief::if_readable;
+use super::content::{BlobContent, HELD_BACK, Progress};
 use super::names::Mirror;
+use super::pass::{NotKept, Passing, Rest};
 use super::pour::pour;
 use super::{Error, Missing, Registry, blocking};
 
 /// The most that is taken from an upstream that does not say how much it will send.
-const MAX_UNSIZED: u64 = 64 << 30;
+pub(super) const MAX_UNSIZED: u64 = 64 << 30;
 
 /// A download under way.
 #[derive(Debug)]
@@ -54,6 +58,15 @@ pub(super) enum Claim {
     Started(Arc<Fill>),
 }
 
+/// How a fill ended well.
+#[derive(Clone)]
+pub(super) enum End {
+    /// It is stored.
+    Stored(Blob),
+    /// It can be had, but not stored.
+    Passing(Passing),
+}
+
 impl Fill {
     /// Waits until the fill knows what it is going to deliver, or has failed.
     pub(super) async fn content(&self) -> Result<BlobContent, Error> {
@@ -62,27 +75,52 @@ impl Fill {
         let state = progress.wait_for(known).await;
         let state = state.map_err(|_| Error::Vanished)?.clone();
         match state {
-            Progress::Receiving { content, .. } => Ok(BlobContent::filling(content, progress)),
+            Progress::Receiving { content, .. } => {
+                if content.size() <= HELD_BACK {
+                    return self.small().await;
+                }
+                Ok(BlobContent::unverified(content, progress))
+            }
             Progress::Committed(blob) => Ok(BlobContent::stored(blob)),
+            Progress::Passing(passing) if passing.size() <= HELD_BACK => self.small().await,
+            Progress::Passing(passing) => Ok(BlobContent::passing(passing)),
             Progress::Failed(error) => Err(error),
             Progress::Opening => Err(Error::Vanished),
         }
     }
 
+    /// Content that is too small to be announced before it is verified.
+    async fn small(&self) -> Result<BlobContent, Error> {
+        match self.ended().await? {
+            End::Stored(blob) => Ok(BlobContent::stored(blob)),
+            End::Passing(passing) => passing.whole().await.map(BlobContent::memory),
+        }
+    }
+
     /// Waits for the end.
-    pub(super) async fn committed(&self) -> Result<Blob, Error> {
+    pub(super) async fn ended(&self) -> Result<End, Error> {
         let mut progress = self.progress.clone();
-        let ended =
-            |progress: &Progress| matches!(progress, Progress::Committed(_) | Progress::Failed(_));
-        match &*progress
-            .wait_for(ended)
-            .await
-            .map_err(|_| Error::Vanished)?
-        {
-            Progress::Committed(blob) => Ok(blob.clone()),
+        let goes_on = |progress: &Progress| {
+            matches!(progress, Progress::Opening | Progress::Receiving { .. })
+        };
+        let state = progress.wait_for(|progress| !goes_on(progress)).await;
+        match &*state.map_err(|_| Error::Vanished)? {
+            Progress::Committed(blob) => Ok(End::Stored(blob.clone())),
+            Progress::Passing(passing) => Ok(End::Passing(passing.clone())),
             Progress::Failed(error) => Err(error.clone()),
             Progress::Opening | Progress::Receiving { .. } => Err(Error::Vanished),
         }
+    }
+}
+
+impl Fills {
+    /// What is being fetched, and for which repositories.
+    pub(super) fn running(&self) -> Vec<(RepositoryName, Digest)> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let fills = running.iter();
+        fills
+            .map(|(digest, fill)| (fill.source.clone(), digest.clone()))
+            .collect()
     }
 }
 
@@ -101,10 +139,10 @@ impl Registry {
         }
         // A few looks at the disk under the lock: only misses come here, and only so can nothing
         // slip in between the end of the last fill and the start of this one.
-        if let Some(blob) = mirror.repository.blob(digest)? {
+        if let Some(blob) = if_readable(mirror.repository.blob(digest))?.flatten() {
             return Ok(Claim::Stored(blob));
         }
-        if self.inner.store.has_data(digest)? {
+        if if_readable(self.inner.store.has_data(digest))? == Some(true) {
             return Ok(Claim::Unlinked);
         }
         let (sender, receiver) = watch::channel(Progress::Opening);
@@ -158,26 +196,33 @@ struct Task {
 impl Task {
     async fn run(self, entry: Entry) {
         let started = Instant::now();
-        let result = self.fetch().await;
+        // Not to be carried about in the task's own state while it waits.
+        let result = Box::pin(self.fetch()).await;
         let name = self.mirror.repository.name();
         let digest = &self.digest;
         match &result {
-            Ok(blob) => {
+            Ok(End::Stored(blob)) => {
                 let (bytes, took) = (blob.size(), started.elapsed());
                 tracing::info!(repository = %name, %digest, bytes, ?took, "filled");
             }
+            // It has been said why.
+            Ok(End::Passing(_)) => {}
             Err(error) => tracing::warn!(repository = %name, %digest, %error, "fill failed"),
         }
         drop(entry);
         self.progress.send_replace(match result {
-            Ok(blob) => Progress::Committed(blob),
+            Ok(End::Stored(blob)) => Progress::Committed(blob),
+            Ok(End::Passing(passing)) => Progress::Passing(passing),
             Err(error) => Progress::Failed(error),
         });
     }
 
     /// From what an earlier attempt left on disk to a stored, linked blob.
-    async fn fetch(&self) -> Result<Blob, Error> {
-        let mut staged = self.stage().await?;
+    async fn fetch(&self) -> Result<End, Error> {
+        let mut staged = match self.stage().await {
+            Ok(staged) => staged,
+            Err(error) => return self.pass(None, None, None, error).await,
+        };
         if staged.written() > 0 {
             let digest = self.digest.clone();
             let matched = blocking(move || staged.matches(&digest).map(|same| (staged, same)));
@@ -189,14 +234,16 @@ impl Task {
         }
         let stream = match self.open(&mut staged).await {
             Ok(stream) => stream,
-            Err(error) => return Err(self.set_aside(staged, error).await),
+            Err(error) => return self.give_up(staged, None, error).await,
         };
         self.receive(staged, stream).await
     }
 
     async fn stage(&self) -> Result<Staged, Error> {
         let (store, digest) = (self.registry.inner.store.clone(), self.digest.clone());
-        blocking(move || store.stage_fill(&digest)).await
+        self.registry
+            .keeping(move || store.stage_fill(&digest))
+            .await
     }
 
     /// Asks the upstream for what is still missing. A part that the upstream cannot go on from is
@@ -221,10 +268,14 @@ impl Task {
         opened.map_err(|error| self.failed(error))
     }
 
-    async fn receive(&self, staged: Staged, stream: BlobStream) -> Result<Blob, Error> {
+    async fn receive(&self, staged: Staged, stream: BlobStream) -> Result<End, Error> {
         let size = stream.size();
         let missing = size.unwrap_or(0).saturating_sub(staged.written());
-        let _reserved = self.registry.reserve(missing).await;
+        let Some(reserved) = self.registry.reserve(missing).await else {
+            self.note(&NotKept::NoRoom);
+            return self.pass_on(Some(staged), Some(stream), size).await;
+        };
+        let already = staged.written();
         let announce = |content: &Blob, written| Progress::Receiving {
             content: content.clone(),
             written,
@@ -246,7 +297,8 @@ impl Task {
                 Ok(Some((bytes, (stream, so_far))))
             },
         );
-        let (staged, poured) = pour(staged, source, |written| {
+        let (staged, poured) = pour(&self.registry, staged, source, |written| {
+            reserved.arrived(written.saturating_sub(already));
             if let Some(content) = &content {
                 self.progress.send_replace(announce(content, written));
             }
@@ -255,15 +307,16 @@ impl Task {
         let staged = staged.ok_or(Error::Vanished)?;
         match poured {
             Ok(()) => self.verify(staged, size).await,
-            Err(error) => Err(self.set_aside(staged, error).await),
+            Err(error) => self.give_up(staged, size, error).await,
         }
     }
 
     /// The verdict: only what hashes to its name is stored.
-    async fn verify(&self, mut staged: Staged, size: Option<u64>) -> Result<Blob, Error> {
+    async fn verify(&self, mut staged: Staged, size: Option<u64>) -> Result<End, Error> {
         if size.is_some_and(|size| size != staged.written()) {
             let error = self.misbehaved("sent another length than it announced");
-            return Err(self.discard(staged, error).await);
+            self.discard(staged).await;
+            return Err(error);
         }
         let digest = self.digest.clone();
         let matched = blocking(move || staged.matches(&digest).map(|same| (staged, same)));
@@ -271,35 +324,101 @@ impl Task {
             (staged, true) => self.commit(staged).await,
             (staged, false) => {
                 let error = self.misbehaved("sent content that does not hash to its digest");
-                Err(self.discard(staged, error).await)
+                self.discard(staged).await;
+                Err(error)
             }
         }
     }
 
-    async fn commit(&self, staged: Staged) -> Result<Blob, Error> {
+    async fn commit(&self, staged: Staged) -> Result<End, Error> {
+        let staged = Arc::new(staged);
         let (repository, digest) = (self.mirror.repository.clone(), self.digest.clone());
-        blocking(move || {
-            repository.commit_blob(&staged, &digest)?;
-            Ok(staged.reader(staged.written()))
-        })
-        .await
-    }
-
-    /// After a failure: what has come is kept for the next attempt, unless there is nothing, or
-    /// the space it takes is the reason for the failure.
-    async fn set_aside(&self, staged: Staged, error: Error) -> Error {
-        let disk_failed = matches!(&error, Error::Store(_));
-        if disk_failed || staged.written() == 0 {
-            return self.discard(staged, error).await;
+        let shared = Arc::clone(&staged);
+        let committed = self
+            .registry
+            .keeping(move || repository.commit_blob(&shared, &digest))
+            .await;
+        let size = staged.written();
+        let stored = staged.reader(size);
+        // Nobody else has it any more.
+        let staged = Arc::into_inner(staged);
+        match committed {
+            Ok(()) => Ok(End::Stored(stored)),
+            Err(error) => match staged {
+                Some(staged) => self.pass(Some(staged), None, Some(size), error).await,
+                None => Err(error),
+            },
         }
-        error
     }
 
-    async fn discard(&self, staged: Staged, error: Error) -> Error {
+    /// After a failure. If it is the disk's, the blob can be had all the same; else what has come
+    /// is kept for the next attempt, unless there is nothing.
+    async fn give_up(&self, staged: Staged, size: Option<u64>, error: Error) -> Result<End, Error> {
+        if matches!(&error, Error::Store(_)) {
+            return self.pass(Some(staged), None, size, error).await;
+        }
+        if staged.written() == 0 {
+            self.discard(staged).await;
+        }
+        Err(error)
+    }
+
+    /// After the store has failed: what cannot be kept is passed on.
+    async fn pass(
+        &self,
+        staged: Option<Staged>,
+        begun: Option<BlobStream>,
+        size: Option<u64>,
+        error: Error,
+    ) -> Result<End, Error> {
+        match &error {
+            Error::Store(cause) if cause.keeps_nothing() => self.note(&NotKept::Failed(cause)),
+            _ => {
+                if let Some(staged) = staged {
+                    self.discard(staged).await;
+                }
+                return Err(error);
+            }
+        }
+        self.pass_on(staged, begun, size).await
+    }
+
+    async fn pass_on(
+        &self,
+        staged: Option<Staged>,
+        begun: Option<BlobStream>,
+        size: Option<u64>,
+    ) -> Result<End, Error> {
+        let prefix = match staged {
+            // Its readers keep it open; on the disk it is only in the way.
+            Some(staged) => {
+                let written = staged.written();
+                let reader = staged.reader(written);
+                self.discard(staged).await;
+                Some((reader, written))
+            }
+            None => None,
+        };
+        let rest = Rest {
+            size,
+            prefix,
+            begun,
+        };
+        let passing = Passing::begin(&self.mirror, &self.upstream, &self.digest, rest);
+        passing
+            .await
+            .map(End::Passing)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn note(&self, why: &NotKept<'_>) {
+        self.registry.not_kept(&self.mirror, &self.digest, why);
+    }
+
+    async fn discard(&self, staged: Staged) {
         if let Err(failure) = blocking(move || staged.discard()).await {
-            tracing::warn!(digest = %self.digest, %failure, "a failed fill's part could not be removed");
+            tracing::debug!(digest = %self.digest, %failure, "a failed fill's part could not be removed");
         }
-        error
     }
 
     fn failed(&self, error: UpstreamError) -> Error {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::oci::{Page, RepositoryName, Tag};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Presence, Upstream, UpstreamError};
 
 use super::names::{Mirror, Place};
 use super::{Error, Missing, Outcome, Registry, blocking};
@@ -108,16 +108,17 @@ impl Registry {
             (None, Err(_)) if known => return Ok((kept, Outcome::Hit)),
             (None, Err(error)) => return Err(error),
         };
-        let asked = self.upstream_tags(mirror, &upstream);
-        let answer = if known {
-            tokio::time::timeout(PATIENCE, asked)
-                .await
-                .unwrap_or_else(|_| {
-                    let what = "the list of tags";
-                    Err(mirror.failure(Missing::Tags, UpstreamError::Timeout { what }))
-                })
-        } else {
-            asked.await
+        let answer = match upstream.presence() {
+            Presence::Here if known => self.upstream_tags_briefly(mirror, &upstream).await,
+            Presence::Away(reason) if known => Err(mirror.failure(Missing::Tags, reason)),
+            Presence::Due(reason) if known => {
+                let (registry, behind) = (self.clone(), mirror.clone());
+                self.inner.tasks.spawn(async move {
+                    drop(registry.upstream_tags(&behind, &upstream).await);
+                });
+                Err(mirror.failure(Missing::Tags, reason))
+            }
+            _ => self.upstream_tags(mirror, &upstream).await,
         };
         match answer {
             Ok((tags, joined)) => Ok((merged(tags), Outcome::fetched(joined))),
@@ -127,6 +128,22 @@ impl Registry {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks for as long as a client may wait who can have the tags that are known.
+    async fn upstream_tags_briefly(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+    ) -> Result<(Vec<Tag>, bool), Error> {
+        let started = Instant::now();
+        let asked = self.upstream_tags(mirror, upstream);
+        let answer = tokio::time::timeout(PATIENCE, asked).await;
+        answer.unwrap_or_else(|_| {
+            upstream.waited_in_vain(started);
+            let what = "the list of tags";
+            Err(mirror.failure(Missing::Tags, UpstreamError::Timeout { what }))
+        })
     }
 
     async fn upstream_tags(

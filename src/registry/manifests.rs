@@ -8,11 +8,15 @@ use crate::oci::{Digest, MediaType, Reference};
 use crate::store::{StoreError, StoredManifest, TagState};
 use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
 
-use super::names::{Mirror, Source};
+use super::belief::if_readable;
+use super::holds::unchecked;
+use super::names::{self, Mirror, Source};
+use super::pass::NotKept;
 use super::pull::{ManifestAnswer, Want};
 use super::{Error, Missing, Outcome, Registry, blocking};
 
-pub(super) type FetchResult = Result<Arc<StoredManifest>, Error>;
+/// A manifest, and whether it is kept.
+pub(super) type FetchResult = Result<(Arc<StoredManifest>, bool), Error>;
 
 impl Registry {
     pub(super) async fn mirrored_manifest(
@@ -43,8 +47,8 @@ impl Registry {
                 Err(error) => tracing::debug!(%digest, %error, "HEAD failed, trying GET"),
             }
         }
-        let (fetched, joined) = self.fetch_manifest(mirror, upstream, reference).await?;
-        Ok((fetched.into(), Outcome::fetched(joined)))
+        let (fetched, outcome) = self.fetch_manifest(mirror, upstream, reference).await?;
+        Ok((fetched.into(), outcome))
     }
 
     /// A mirror's manifest, if it is here. A damaged one counts as absent: it can be had again.
@@ -55,10 +59,16 @@ impl Registry {
     ) -> Result<Option<Arc<StoredManifest>>, Error> {
         let (repository, digest) = (mirror.repository.clone(), digest.clone());
         let found = blocking(move || match repository.manifest(&digest) {
-            Err(StoreError::Damaged(_)) => Ok(None),
-            found => found,
+            Err(StoreError::Damaged(blob)) => Ok(Err(blob)),
+            found => if_readable(found).map(|found| Ok(found.flatten())),
         });
-        Ok(found.await?.map(Arc::new))
+        Ok(match found.await? {
+            Ok(found) => found.map(Arc::new),
+            Err(blob) => {
+                self.put_away_later(mirror, blob, "is damaged");
+                None
+            }
+        })
     }
 
     /// Gets a manifest from the upstream and stores it, once for all who ask at the same time.
@@ -67,7 +77,7 @@ impl Registry {
         mirror: &Mirror,
         upstream: &Arc<Upstream>,
         reference: Reference,
-    ) -> Result<(Arc<StoredManifest>, bool), Error> {
+    ) -> Result<(Arc<StoredManifest>, Outcome), Error> {
         let key = (mirror.repository.name().clone(), reference.clone());
         let work = || {
             let (registry, mirror, upstream) = (self.clone(), mirror.clone(), Arc::clone(upstream));
@@ -82,7 +92,13 @@ impl Registry {
         };
         let shared = self.inner.manifests.share(&key, work).await;
         let shared = shared.ok_or(Error::Vanished)?;
-        Ok((shared.value?, shared.joined))
+        let (manifest, is_kept) = shared.value?;
+        let outcome = if is_kept {
+            Outcome::fetched(shared.joined)
+        } else {
+            Outcome::Pass
+        };
+        Ok((manifest, outcome))
     }
 
     /// Stores a manifest that was fetched, and moves the tags it was fetched for.
@@ -112,17 +128,24 @@ impl Registry {
         if let Reference::Tag(tag) = reference {
             tags.insert(tag.clone(), SystemTime::now());
         }
+        let name = mirror.repository.name();
+        tags.retain(|tag, _| self.held(name, tag).is_none());
+        let held = self.held_at(name, &digest);
         let (repository, stored) = (mirror.repository.clone(), Arc::clone(&manifest));
-        let kept = blocking(move || {
+        let kept = self.keeping(move || {
             repository.put_manifest(&stored.digest, &stored.media_type, &stored.bytes)?;
-            for (tag, checked) in tags {
+            for tag in &held {
+                repository.put_tag_state(tag, &unchecked(&stored.digest))?;
+            }
+            for (tag, checked) in &tags {
                 // A tag that was checked later than this was told has moved on.
-                let known = repository.tag_state(&tag)?;
-                if known.is_none_or(|known| known.checked <= checked) {
+                let known = repository.tag_state(tag)?;
+                if known.is_none_or(|known| known.checked <= *checked) {
                     let digest = stored.digest.clone();
                     let stale_since = None;
+                    let checked = *checked;
                     repository.put_tag_state(
-                        &tag,
+                        tag,
                         &TagState {
                             digest,
                             checked,
@@ -133,11 +156,18 @@ impl Registry {
             }
             Ok(())
         });
-        if let Err(error) = kept.await {
-            // A full disk fails no pull: the bytes are verified, and they are here.
-            tracing::error!(repository = %mirror.repository.name(), %digest, %error, "fetched, but not kept");
+        // A full disk fails no pull: the bytes are verified, and they are here.
+        let kept = kept.await;
+        match &kept {
+            Err(Error::Store(error)) if error.keeps_nothing() => {
+                self.not_kept(mirror, &digest, &NotKept::Failed(error));
+            }
+            Err(error) => {
+                tracing::error!(repository = %mirror.repository.name(), %digest, %error, "fetched, but not kept");
+            }
+            Ok(()) => {}
         }
-        Ok(manifest)
+        Ok((manifest, kept.is_ok()))
     }
 
     /// Whether the upstream has not just said no to this.
@@ -180,6 +210,10 @@ impl Mirror {
         let name = self.repository.name().clone();
         if Error::is_no(&error) {
             return Error::Unknown { name, what };
+        }
+        if error == UpstreamError::Offline {
+            let reason = names::OFFLINE;
+            return Error::NotCached { name, what, reason };
         }
         let upstream = match &self.source {
             Source::Upstream(upstream) => upstream.name().to_owned(),

@@ -4,41 +4,54 @@
 //! of HTTP: what it returns is content and outcomes, and errors that say what a caller can act on.
 //!
 //! Reading order: `names` (which repository), `pull` (manifests and blobs), `fill` (one download
-//! for all who wait), `push`.
+//! for all who wait), `pass` (what becomes of it on a full disk), `belief` (what is stored is
+//! verified before it is served), `push`.
 
 mod adopt;
+mod belief;
 mod collect;
 mod content;
 mod error;
+mod evict;
 mod fill;
 mod flight;
 mod freshness;
+mod holds;
+mod keeping;
 mod listing;
 mod manifests;
 mod memory;
 mod names;
 mod outcome;
+mod pass;
 mod pour;
 mod pull;
 mod push;
 mod referrers;
 mod room;
 mod sweep;
+mod upstreams;
 mod validation;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::oci::{Digest, Image};
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
 
 pub use collect::Collecting;
-pub use content::{BlobContent, BlobReader};
+pub use content::{BlobContent, BlobReader, FilePart, Part};
 pub use error::{Error, Missing};
+pub use evict::Usage;
+pub use holds::HoldError;
+pub use keeping::{Keeping, MinFree};
 pub use listing::Listed;
 pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use outcome::Outcome;
@@ -47,6 +60,10 @@ pub use push::{Chunk, Pushed};
 pub use referrers::Referrers;
 pub use sweep::Purging;
 pub use validation::{Children, Validation};
+pub use warm::{
+    Count, Kept, Listener, News, ServerError, Source as WarmSource, Tally, Warm, WarmError, Warmed,
+    Wishes, warm,
+};
 
 /// What the registry needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -55,6 +72,8 @@ pub struct Settings {
     pub fresh_for: Duration,
     /// Never contact an upstream.
     pub offline: bool,
+    /// Mirrored tags that stay at a digest.
+    pub hold: Vec<(Image, Digest)>,
     /// Whether clients may delete.
     pub delete: bool,
     /// Whether nothing may be pushed or deleted.
@@ -69,6 +88,10 @@ pub struct Settings {
     pub validation: Validation,
     /// Whether and how garbage is collected.
     pub collecting: Option<Collecting>,
+    /// What is fetched ahead.
+    pub warm: Warm,
+    /// How much mirrored content is kept.
+    pub keeping: Keeping,
 }
 
 /// The registry and the mirror: everything but the wire. Cheap to clone.
@@ -80,9 +103,13 @@ pub struct Registry {
 struct Inner {
     /// What the configuration says, as a whole: a reload replaces it in one step.
     policy: RwLock<Arc<Policy>>,
+    /// How often it was replaced, for those who go by it while they wait.
+    reloads: watch::Sender<u64>,
     store: Store,
     tasks: Tasks,
     fills: fill::Fills,
+    checks: belief::Checks,
+    passed: pass::Passed,
     manifests: flight::Flights<memory::ManifestKey, manifests::FetchResult>,
     tags: flight::Flights<memory::TagKey, freshness::HeadResult>,
     sizes: flight::Flights<memory::BlobKey, pull::SizeResult>,
@@ -91,29 +118,37 @@ struct Inner {
     facts: referrers::Facts,
     memory: memory::Memory,
     uploads: push::Sessions,
+    room: Arc<room::Room>,
 }
 
 struct Policy {
     settings: Settings,
     names: Arc<Names>,
+    holds: holds::Holds,
 }
 
 impl Registry {
-    /// Puts the parts together. Touches neither the disk nor the network.
+    /// Puts the parts together. Writes nothing, and touches no network; looks at the disk to tell
+    /// which tags are held.
     pub fn new(
         settings: Settings,
         store: Store,
         upstreams: BTreeMap<String, Arc<Upstream>>,
         default_upstream: Option<String>,
-    ) -> Self {
+    ) -> Result<Self, HoldError> {
         let tasks = Tasks::default();
-        let policy = Policy::new(settings, &store, upstreams, default_upstream);
-        Self {
+        let policy = Policy::new(settings, &store, upstreams, default_upstream)?;
+        policy.watch_the_switch(&store);
+        Ok(Self {
             inner: Arc::new(Inner {
                 memory: memory::Memory::default(),
                 policy: RwLock::new(Arc::new(policy)),
+                reloads: watch::Sender::new(0),
+                room: Arc::new(room::Room::new(store.clone())),
                 store,
                 fills: fill::Fills::default(),
+                checks: belief::Checks::default(),
+                passed: pass::Passed::default(),
                 manifests: flight::Flights::new(tasks.clone()),
                 tags: flight::Flights::new(tasks.clone()),
                 sizes: flight::Flights::new(tasks.clone()),
@@ -123,24 +158,41 @@ impl Registry {
                 tasks,
                 uploads: push::Sessions::default(),
             }),
-        }
+        })
     }
 
-    /// Goes on with other settings and upstreams. What is under way ends as it began.
+    /// Goes on with other settings and upstreams. What is under way ends as it began, but for what
+    /// may no longer ask anybody. After an error everything is as it was.
     pub fn reload(
         &self,
         settings: Settings,
         upstreams: BTreeMap<String, Arc<Upstream>>,
         default_upstream: Option<String>,
-    ) {
-        let policy = Policy::new(settings, &self.inner.store, upstreams, default_upstream);
+    ) -> Result<(), HoldError> {
+        let store = &self.inner.store;
+        let policy = Policy::new(settings, store, upstreams, default_upstream)?;
+        policy.watch_the_switch(store);
         let mut current = self
             .inner
             .policy
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(policy);
-        self.inner.memory.forget_refusals();
+        drop(current);
+        self.inner.reloads.send_modify(|count| *count += 1);
+        self.ask_again();
+        Ok(())
+    }
+
+    /// Whether these would be taken, as far as that depends on what is here.
+    pub fn check_holds(
+        &self,
+        settings: &Settings,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        default_upstream: Option<String>,
+    ) -> Result<(), HoldError> {
+        let store = &self.inner.store;
+        Policy::new(settings.clone(), store, upstreams, default_upstream).map(drop)
     }
 
     /// Which repository is meant by a request.
@@ -160,6 +212,7 @@ impl Registry {
         tasks.stopping.cancel();
         tasks.tracker.close();
         tasks.tracker.wait().await;
+        self.write_accounts().await;
     }
 
     /// How many tasks run in the background: fills, revalidations, sweeps.
@@ -174,12 +227,22 @@ impl Policy {
         store: &Store,
         upstreams: BTreeMap<String, Arc<Upstream>>,
         default_upstream: Option<String>,
-    ) -> Self {
+    ) -> Result<Self, HoldError> {
         let offline = settings.offline;
         let names = Names::new(store.clone(), upstreams, default_upstream, offline);
-        Self {
+        Ok(Self {
+            holds: holds::Holds::resolve(&names, &settings.hold)?,
             settings,
             names: Arc::new(names),
+        })
+    }
+
+    /// Lets the upstreams look at the switch, too: what is under way has been through the resolver.
+    fn watch_the_switch(&self, store: &Store) {
+        let offline = self.settings.offline;
+        for upstream in self.names.upstreams().values() {
+            let store = store.clone();
+            upstream.ask_only_while(move || !offline && !store.is_offline());
         }
     }
 }

@@ -16,6 +16,13 @@ use super::{Error, Missing};
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 
+/// Why nobody is asked, as it goes on after "... is not in the cache, and".
+pub(super) const OFFLINE: &str =
+    "this larder is offline: `larder offline off`, or cache.offline in config.yml";
+const SWITCHED_OFF: &str = "this larder is offline: `larder offline off` ends that";
+const NOT_CONFIGURED: &str = "its upstream is not configured";
+const CONFIGURED_OFF: &str = "this larder is offline: set cache.offline to false in config.yml";
+
 /// Where a request's repository is.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -146,9 +153,33 @@ impl Names {
         Ok(self.store.local(name))
     }
 
+    /// The mirror that a name stands for by its upstream's name in it, as in `ghcr.io/org/app`.
+    pub fn mirror_named(&self, target: &Target) -> Option<Repository> {
+        let (upstream, name) = self.upstream_in_path(target).ok().flatten()?;
+        match self.mirror(&upstream, name, None) {
+            Place::Mirror(mirror) => Some(mirror.repository),
+            Place::Local(_) => None,
+        }
+    }
+
     /// Whether there is an upstream: clients may then be using this registry as their mirror.
     pub fn mirrors_anything(&self) -> bool {
         !self.upstreams.is_empty()
+    }
+
+    /// Why no upstream may be asked; `None` where they may. The switch is looked at each time: it
+    /// is for the next question, whoever sets it.
+    pub fn is_offline(&self) -> Option<&'static str> {
+        if self.offline {
+            Some(CONFIGURED_OFF)
+        } else {
+            self.store.is_offline().then_some(SWITCHED_OFF)
+        }
+    }
+
+    /// The upstreams by name.
+    pub(super) fn upstreams(&self) -> &BTreeMap<String, Arc<Upstream>> {
+        &self.upstreams
     }
 
     /// The mirror that a bare name stands for where no local repository has it.
@@ -220,8 +251,11 @@ impl Names {
             name
         };
         let source = match self.upstreams.get(upstream) {
-            Some(upstream) if !self.offline => Source::Upstream(Arc::clone(upstream)),
-            _ => Source::Nowhere("cache.offline keeps it from being fetched"),
+            Some(upstream) => match self.is_offline() {
+                None => Source::Upstream(Arc::clone(upstream)),
+                Some(reason) => Source::Nowhere(reason),
+            },
+            None => Source::Nowhere(NOT_CONFIGURED),
         };
         // A port's colon is no part of a path that Distribution would accept.
         let directory: Result<RepositoryName, _> = upstream.replace(':', "_").parse();
@@ -241,7 +275,7 @@ impl Names {
     fn orphan(&self, directory: &RepositoryName) -> Mirror {
         let (_, name) = directory.split_first();
         Mirror {
-            source: Source::Nowhere("its upstream is not configured"),
+            source: Source::Nowhere(NOT_CONFIGURED),
             name: name.unwrap_or_else(|| directory.clone()),
             repository: self.store.mirror(directory),
             bare: None,

@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use crate::store::{Staged, StoreError};
 
-use super::Error;
+use super::pass::RETRIES;
+use super::{Error, Registry};
 
 /// How many received pieces may wait for the disk; then receiving waits too.
 const QUEUE: usize = 16;
@@ -18,15 +19,19 @@ const BATCH: usize = 1 << 20;
 /// `written` with the file's length after each write.
 ///
 /// What comes in is written at once while the disk is idle, and in larger batches while it is
-/// not. The staged file comes back in every case but a panic.
+/// not. If the disk is full, room is made and the write is tried again. The staged file comes back
+/// in every case but a panic, with what was written wholly.
 pub(super) async fn pour(
+    registry: &Registry,
     staged: Staged,
     source: impl Stream<Item = Result<Bytes, Error>>,
     written: impl FnMut(u64),
 ) -> (Option<Staged>, Result<(), Error>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let (source_ended, (staged, disk)) =
-        tokio::join!(receive(source, sender), write(staged, receiver, written));
+    let (source_ended, (staged, disk)) = tokio::join!(
+        receive(source, sender),
+        write(registry, staged, receiver, written)
+    );
     // A full disk also ends the receiving: the disk's failure is the one to tell.
     (staged, disk.and(source_ended))
 }
@@ -53,6 +58,7 @@ async fn receive(
 }
 
 async fn write(
+    registry: &Registry,
     mut staged: Staged,
     mut receiver: mpsc::Receiver<Bytes>,
     mut written: impl FnMut(u64),
@@ -66,18 +72,49 @@ async fn write(
             size += more.len();
             batch.push(more);
         }
-        let done = tokio::task::spawn_blocking(move || append_all(staged, &batch)).await;
-        match done {
-            Ok((back, Ok(()))) => staged = back,
-            Ok((back, Err(error))) => return (Some(back), Err(Error::Store(error.into()))),
-            Err(_) => return (None, Err(Error::Vanished)),
+        match append_all(registry, staged, batch).await {
+            (Some(back), Ok(())) => staged = back,
+            failed => return failed,
         }
         written(staged.written());
     }
     (Some(staged), Ok(()))
 }
 
-fn append_all(mut staged: Staged, batch: &[Bytes]) -> (Staged, Result<(), StoreError>) {
-    let result = batch.iter().try_for_each(|bytes| staged.append(bytes));
-    (staged, result)
+async fn append_all(
+    registry: &Registry,
+    mut staged: Staged,
+    mut batch: Vec<Bytes>,
+) -> (Option<Staged>, Result<(), Error>) {
+    for tries_left in (0..=RETRIES).rev() {
+        let appended = tokio::task::spawn_blocking(move || append(staged, batch)).await;
+        let Ok((back, left, result)) = appended else {
+            return (None, Err(Error::Vanished));
+        };
+        let Err(error) = result else {
+            return (Some(back), Ok(()));
+        };
+        let size: u64 = left.iter().map(|bytes| bytes.len() as u64).sum();
+        let is_full = matches!(error, StoreError::Full(_));
+        if tries_left == 0 || !is_full || !registry.make_room(size).await {
+            return (Some(back), Err(Error::Store(error.into())));
+        }
+        (staged, batch) = (back, left);
+    }
+    (Some(staged), Ok(()))
+}
+
+/// Appends piece after piece. What is left comes back.
+fn append(
+    mut staged: Staged,
+    mut batch: Vec<Bytes>,
+) -> (Staged, Vec<Bytes>, Result<(), StoreError>) {
+    let mut done = 0;
+    let result = batch.iter().try_for_each(|bytes| {
+        staged.append(bytes)?;
+        done += 1;
+        Ok(())
+    });
+    batch.drain(..done);
+    (staged, batch, result)
 }

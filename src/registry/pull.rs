@@ -1,22 +1,24 @@
 //! Pulling: from the disk where it is there, from the upstream where it is not.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::{Digest, MediaType, Reference};
-use crate::store::{Blob, StoredManifest};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::store::{Blob, StoreError, StoredManifest, Trust};
+use crate::upstream::{Presence, Upstream, UpstreamError};
 
-use super::content::{BlobContent, HELD_BACK};
-use super::fill::{Claim, Fill};
+use super::belief::if_readable;
+use super::content::BlobContent;
+use super::fill::{Claim, End, Fill};
 use super::names::{Mirror, Place};
+use super::pass::NotKept;
 use super::{Error, Missing, Outcome, Registry, blocking};
 
 /// The longest that somebody who may be about to push waits to hear what need not be sent.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a blob is tried for that others are busy with, before giving up.
-const TRIES: usize = 3;
+const TRIES: usize = 4;
 
 pub(super) type SizeResult = Result<u64, UpstreamError>;
 
@@ -93,20 +95,46 @@ impl Registry {
                         None => Ok(None),
                     },
                 });
-                match found.await? {
+                match self.sound(place, found.await).await? {
                     Some(stored) => Ok((Arc::new(stored).into(), Outcome::Hit)),
                     None => Err(place.unknown(Missing::Manifest(reference.clone()))),
                 }
             }
             (Place::Mirror(mirror), Reference::Tag(tag)) => {
-                self.mirrored_tag(mirror, tag, want, SystemTime::now())
-                    .await
+                let found = self.mirrored_tag(mirror, tag, want, SystemTime::now());
+                let found = found.await?;
+                self.note_pull(mirror, &found.0);
+                Ok(found)
             }
             (Place::Mirror(mirror), Reference::Digest(digest)) => {
                 let found = self.mirrored_manifest(mirror, digest, want).await?;
                 self.promise(mirror, digest, want);
+                self.note_pull(mirror, &found.0);
                 Ok(found)
             }
+        }
+    }
+
+    /// A local manifest that can be believed. One that is damaged is moved aside and counts as
+    /// absent, so that whoever pushes sends it again.
+    async fn sound(
+        &self,
+        place: &Place,
+        found: Result<Option<StoredManifest>, Error>,
+    ) -> Result<Option<StoredManifest>, Error> {
+        match found {
+            Err(Error::Store(error)) if error.is_unreadable() => {
+                tracing::error!(%error, "a stored manifest cannot be read, and counts as absent. To do: look into the system's log, and push it again");
+                Ok(None)
+            }
+            Err(Error::Store(error)) => {
+                let StoreError::Damaged(blob) = &*error else {
+                    return Err(Error::Store(error));
+                };
+                self.put_away(place, blob, "is damaged").await;
+                Ok(None)
+            }
+            found => found,
         }
     }
 
@@ -118,19 +146,40 @@ impl Registry {
         want: Want,
     ) -> Result<(BlobAnswer, Outcome), Error> {
         match place {
-            Place::Local(repository) => {
-                let (repository, wanted) = (repository.clone(), digest.clone());
-                let found = blocking(move || match want {
-                    Want::Content => repository.blob(&wanted),
-                    // Who asks may be about to push, and then does not send what is here.
-                    Want::Description => repository.rely_on_blob(&wanted),
-                });
-                match found.await? {
-                    Some(blob) => Ok((BlobContent::stored(blob).into(), Outcome::Hit)),
-                    None => Err(place.unknown(Missing::Blob(digest.clone()))),
-                }
-            }
+            Place::Local(_) => match self.hit(place, digest, want).await? {
+                Some(answer) => Ok((answer, Outcome::Hit)),
+                None => Err(place.unknown(Missing::Blob(digest.clone()))),
+            },
             Place::Mirror(mirror) => self.mirrored_blob(mirror, digest, want).await,
+        }
+    }
+
+    /// What is stored of a blob, and can be believed.
+    async fn hit(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        want: Want,
+    ) -> Result<Option<BlobAnswer>, Error> {
+        let (place_of, wanted) = (place.clone(), digest.clone());
+        let found = blocking(move || {
+            if_readable(match (&place_of, want) {
+                // Who asks may be about to push, and then does not send what is here.
+                (Place::Local(repository), Want::Description) => repository.rely_on_blob(&wanted),
+                (Place::Local(repository), Want::Content) => repository.blob(&wanted),
+                (Place::Mirror(mirror), _) => mirror.repository.blob(&wanted),
+            })
+        });
+        match (found.await?.flatten(), want) {
+            (None, _) => Ok(None),
+            (Some(blob), Want::Description) => {
+                let is_there = blob.trust() != Trust::Damaged;
+                Ok(is_there.then(|| BlobContent::stored(blob).into()))
+            }
+            (Some(blob), Want::Content) => {
+                let content = self.believe(place, blob).await?;
+                Ok(content.map(BlobAnswer::from))
+            }
         }
     }
 
@@ -140,10 +189,10 @@ impl Registry {
         digest: &Digest,
         want: Want,
     ) -> Result<(BlobAnswer, Outcome), Error> {
-        let (repository, wanted) = (mirror.repository.clone(), digest.clone());
-        if let Some(blob) = blocking(move || repository.blob(&wanted)).await? {
+        let place = Place::Mirror(mirror.clone());
+        if let Some(answer) = self.hit(&place, digest, want).await? {
             self.promise(mirror, digest, want);
-            return Ok((BlobContent::stored(blob).into(), Outcome::Hit));
+            return Ok((answer, Outcome::Hit));
         }
         let what = Missing::Blob(digest.clone());
         let upstream = Arc::clone(mirror.upstream(what.clone())?);
@@ -154,42 +203,56 @@ impl Registry {
         for _ in 0..TRIES {
             let claim = self.claim_fill(mirror, &upstream, digest);
             let claim = claim.map_err(|error| Error::Store(Arc::new(error)))?;
-            let (fill, outcome) = match claim {
-                Claim::Stored(blob) => return Ok((BlobContent::stored(blob).into(), Outcome::Hit)),
-                Claim::Unlinked => {
-                    self.upstream_size(mirror, &upstream, digest).await?;
-                    match self.link(mirror, digest).await? {
-                        Some(blob) => {
-                            return Ok((BlobContent::stored(blob).into(), Outcome::Revalidated));
-                        }
-                        // Removed meanwhile: it has to be fetched after all.
+            let (stored, outcome) = match claim {
+                Claim::Started(fill) => {
+                    return Ok(answered(fill.content().await?, Outcome::Miss));
+                }
+                Claim::Running(fill) => {
+                    match self.joined(mirror, &upstream, digest, &fill).await? {
+                        Some(answer) => return Ok(answer),
                         None => continue,
                     }
                 }
-                Claim::Started(fill) => (fill, Outcome::Miss),
-                Claim::Running(fill) => (fill, Outcome::Joined),
-            };
-            let foreign = fill.source != *mirror.repository.name();
-            if foreign {
-                // Another repository's download: that it is under way may only be seen by those
-                // whose own upstream would give them the blob as well.
-                self.upstream_size(mirror, &upstream, digest).await?;
-                self.link_after(Arc::clone(&fill), mirror, digest);
-            }
-            let content = match fill.content().await {
-                Ok(content) if content.size() <= HELD_BACK => {
-                    fill.committed().await.map(BlobContent::stored)
+                Claim::Stored(blob) => (Some(blob), Outcome::Hit),
+                Claim::Unlinked => {
+                    self.upstream_size(mirror, &upstream, digest).await?;
+                    (self.link(mirror, digest).await?, Outcome::Revalidated)
                 }
-                content => content,
             };
-            match content {
-                Ok(content) => return Ok((content.into(), outcome)),
-                // What another repository's upstream would not give, this one's may.
-                Err(error) if foreign => tracing::debug!(%digest, %error, "trying for itself"),
-                Err(error) => return Err(error),
+            // Removed meanwhile, or of no use: it has to be fetched after all.
+            if let Some(blob) = stored
+                && let Some(content) = self.believe(&place, blob).await?
+            {
+                return Ok((content.into(), outcome));
             }
         }
         Err(Error::Vanished)
+    }
+
+    /// The answer from a fill that another request has started; `None` where that one's upstream
+    /// does not give it, and this one's may.
+    async fn joined(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+        digest: &Digest,
+        fill: &Arc<Fill>,
+    ) -> Result<Option<(BlobAnswer, Outcome)>, Error> {
+        let foreign = fill.source != *mirror.repository.name();
+        if foreign {
+            // Another repository's download: that it is under way may only be seen by those
+            // whose own upstream would give them the blob as well.
+            self.upstream_size(mirror, upstream, digest).await?;
+            self.link_after(Arc::clone(fill), mirror, digest);
+        }
+        match fill.content().await {
+            Ok(content) => Ok(Some(answered(content, Outcome::Joined))),
+            Err(error) if foreign => {
+                tracing::debug!(%digest, %error, "trying for itself");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A blob that is not here, as the upstream describes it.
@@ -205,9 +268,18 @@ impl Registry {
         let asked = self.upstream_size(mirror, upstream, digest);
         let (size, joined) = if mirror.bare.is_some() {
             let unknown = || Place::Mirror(mirror.clone()).unknown(Missing::Blob(digest.clone()));
+            if let Presence::Away(reason) = upstream.presence()
+                && !matches!(reason, UpstreamError::RateLimited { .. })
+            {
+                return Err(unknown());
+            }
+            let started = Instant::now();
             let answer = tokio::time::timeout(PATIENCE, asked).await;
             answer
-                .map_err(|_| unknown())?
+                .map_err(|_| {
+                    upstream.waited_in_vain(started);
+                    unknown()
+                })?
                 .map_err(|error| match error {
                     Error::Upstream { .. } => {
                         tracing::debug!(%digest, %error, "taken as absent");
@@ -246,27 +318,43 @@ impl Registry {
 
     /// Links a blob whose data is here, and opens it.
     async fn link(&self, mirror: &Mirror, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let (repository, digest) = (mirror.repository.clone(), digest.clone());
-        blocking(move || {
-            if repository.link_blob(&digest)? {
-                repository.blob(&digest)
+        let (repository, wanted) = (mirror.repository.clone(), digest.clone());
+        let linked = self.keeping(move || {
+            if repository.link_blob(&wanted)? {
+                repository.blob(&wanted)
             } else {
                 Ok(None)
             }
-        })
-        .await
+        });
+        match linked.await {
+            // It is here, and the upstream would give it: only the link cannot be kept.
+            Err(Error::Store(error)) if error.keeps_nothing() => {
+                self.not_kept(mirror, digest, &NotKept::Failed(&error));
+                let (store, wanted) = (self.inner.store.clone(), digest.clone());
+                blocking(move || store.open_data(&wanted)).await
+            }
+            linked => linked,
+        }
     }
 
     /// Links a blob into this mirror too, once another repository's fill of it is through.
     fn link_after(&self, fill: Arc<Fill>, mirror: &Mirror, digest: &Digest) {
         let (registry, mirror, digest) = (self.clone(), mirror.clone(), digest.clone());
         self.inner.tasks.spawn(async move {
-            if fill.committed().await.is_ok()
+            if let Ok(End::Stored(_)) = fill.ended().await
                 && let Err(error) = registry.link(&mirror, &digest).await
             {
                 tracing::warn!(repository = %mirror.repository.name(), %digest, %error, "not linked");
             }
         });
+    }
+
+    /// A manifest that is kept here was used. That its blobs are asked for says nothing more: who
+    /// has them already does not ask.
+    fn note_pull(&self, mirror: &Mirror, answer: &ManifestAnswer) {
+        if answer.bytes.is_some() {
+            self.note_use(mirror.repository.name(), &answer.digest);
+        }
     }
 
     /// A client that is told of a blob under a name that is not local yet may be about to push
@@ -276,6 +364,16 @@ impl Registry {
             self.inner.memory.remember_promise(bare, digest);
         }
     }
+}
+
+/// The answer from a fill, however that goes on.
+fn answered(content: BlobContent, outcome: Outcome) -> (BlobAnswer, Outcome) {
+    let outcome = if content.is_passing() {
+        Outcome::Pass
+    } else {
+        outcome
+    };
+    (content.into(), outcome)
 }
 
 impl Place {

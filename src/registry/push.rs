@@ -9,7 +9,7 @@ use futures_util::Stream;
 
 use crate::oci::manifest::Manifest;
 use crate::oci::{Algorithm, ByteRange, Digest, MediaType, Reference, RepositoryName, Tag};
-use crate::store::{Push, Repository, Staged, UploadId, UploadProgress};
+use crate::store::{Push, Pusher, Repository, Staged, UploadId, UploadProgress};
 
 use super::names::Place;
 use super::pour::pour;
@@ -94,17 +94,24 @@ impl Registry {
         Ok(())
     }
 
-    /// Starts an upload session whose bytes are hashed with `algorithm` as they come. Any digest
-    /// may name them in the end; one of another algorithm costs reading them again.
+    /// Starts an upload session of `pusher`, whose bytes are hashed with `algorithm` as they come.
+    /// Any digest may name them in the end; one of another algorithm costs reading them again.
     pub async fn start_upload(
         &self,
         repository: &Repository,
+        pusher: &Pusher,
         algorithm: Algorithm,
     ) -> Result<UploadId, Error> {
         self.may_write()?;
         let id = UploadId::random();
-        let (target, name) = (repository.clone(), id.clone());
-        blocking(move || target.start_upload(&name, SystemTime::now())).await?;
+        let (target, name, pusher) = (repository.clone(), id.clone(), pusher.clone());
+        let started = self.keeping(move || target.start_upload(&name, &pusher, SystemTime::now()));
+        if let Err(error) = started.await {
+            // Half of a session is nobody's.
+            let (target, name) = (repository.clone(), id.clone());
+            drop(blocking(move || target.cancel_upload(&name)).await);
+            return Err(error);
+        }
         if algorithm != Algorithm::Sha256 {
             let session = self.inner.uploads.of(repository, &id);
             *session.lock().await = Some(UploadProgress::new(algorithm));
@@ -128,7 +135,7 @@ impl Registry {
             Place::Mirror(mirror) => mirror.repository.clone(),
         });
         let (repository, digest) = (repository.clone(), digest.clone());
-        blocking(move || {
+        self.keeping(move || {
             // A link whose name is not its content's (a sha512 of Distribution) cannot be mounted.
             let found = match &source {
                 Some(source) => source.blob(&digest)?.is_some(),
@@ -138,6 +145,24 @@ impl Registry {
             Ok(mountable && repository.link_blob(&digest)?)
         })
         .await
+    }
+
+    /// Lets somebody go on with a session that is his, or nobody's. Another's does not exist for
+    /// him: this comes before everything else, so that not even a mistake of his disturbs it.
+    pub async fn continue_upload(
+        &self,
+        repository: &Repository,
+        id: &UploadId,
+        pusher: &Pusher,
+    ) -> Result<(), Error> {
+        if *pusher == Pusher::Anybody {
+            return Ok(());
+        }
+        let (repository, id, pusher) = (repository.clone(), id.clone(), pusher.clone());
+        if blocking(move || repository.may_continue(&id, &pusher)).await? {
+            return Ok(());
+        }
+        Err(Error::UploadUnknown)
     }
 
     /// How many bytes a session has received.
@@ -160,12 +185,10 @@ impl Registry {
         self.may_write()?;
         let session = self.inner.uploads.of(repository, id);
         let mut progress = session.lock().await;
-        let staged = self
+        let (staged, before) = self
             .append(repository, id, chunk, body, &mut progress)
             .await?;
-        let written = staged.written();
-        blocking(move || staged.sync()).await?;
-        Ok(written)
+        Ok(durable(staged, before, &mut progress).await?.written())
     }
 
     /// Adds the last chunk, which may be empty, and makes the upload a blob of the repository.
@@ -180,14 +203,36 @@ impl Registry {
         self.may_write()?;
         let session = self.inner.uploads.of(repository, id);
         let mut progress = session.lock().await;
-        let staged = self
+        let (mut staged, before) = self
             .append(repository, id, chunk, body, &mut progress)
             .await?;
         let (target, name, wanted) = (repository.clone(), id.clone(), digest.clone());
-        let stored = blocking(move || commit_or_cancel(&target, &name, staged, &wanted)).await?;
+        let compared = blocking(move || {
+            let matches = staged.matches(&wanted)?;
+            if !matches {
+                target.cancel_upload(&name)?;
+            }
+            Ok((staged, matches))
+        });
+        let (staged, matches) = compared.await?;
+        if matches {
+            let staged = Arc::new(staged);
+            let (target, name, wanted) = (repository.clone(), id.clone(), digest.clone());
+            let shared = Arc::clone(&staged);
+            let committed = self
+                .keeping(move || target.commit_upload(&name, &shared, &wanted))
+                .await;
+            if let Err(error) = committed {
+                *progress = match Arc::into_inner(staged) {
+                    Some(staged) => go_back(staged, before).await,
+                    None => None,
+                };
+                return Err(error);
+            }
+        }
         // Whoever waits for the lock finds no session on disk any more.
         self.inner.uploads.forget(repository, id);
-        if stored {
+        if matches {
             Ok(())
         } else {
             Err(Error::DigestMismatch(digest.clone()))
@@ -209,7 +254,9 @@ impl Registry {
         }
     }
 
-    /// Writes a chunk to a session that the caller has locked.
+    /// Writes a chunk to a session that the caller has locked. Says how many bytes there were
+    /// before. What of a chunk was written on a disk that then failed is cut off again: it would
+    /// only be in the way.
     async fn append(
         &self,
         repository: &Repository,
@@ -217,19 +264,36 @@ impl Registry {
         chunk: Chunk,
         body: impl Stream<Item = Result<Bytes, Error>>,
         progress: &mut Option<UploadProgress>,
-    ) -> Result<Staged, Error> {
+    ) -> Result<(Staged, u64), Error> {
         if let Err(unknown) = self.upload_size(repository, id).await {
             self.inner.uploads.forget(repository, id);
             return Err(unknown);
         }
         let (target, name, known) = (repository.clone(), id.clone(), progress.take());
-        let staged = blocking(move || target.open_upload(&name, known)).await?;
+        let is_known = known.is_some();
+        let mut staged = blocking(move || target.open_upload(&name, known)).await?;
         *progress = Some(staged.progress());
-        chunk.fits(staged.written())?;
-        let (staged, poured) = pour(staged, body, |_| ()).await;
+        if !is_known && staged.written() > 0 {
+            // Larder may have been killed before it could do so.
+            staged = durable(staged, 0, progress).await?;
+        }
+        let before = staged.written();
+        chunk.fits(before)?;
+        let (staged, poured) = pour(self, staged, body, |_| ()).await;
         *progress = staged.as_ref().map(Staged::progress);
-        poured?;
-        staged.ok_or(Error::Vanished)
+        let staged = staged.ok_or(Error::Vanished)?;
+        match poured {
+            Ok(()) => Ok((staged, before)),
+            Err(error @ Error::Store(_)) => {
+                *progress = go_back(staged, before).await;
+                Err(error)
+            }
+            Err(error) => {
+                // It is kept, so a sync that fails later must not be the first that it is in.
+                durable(staged, before, progress).await?;
+                Err(error)
+            }
+        }
     }
 
     /// Stores a pushed manifest, by tag or by digest, and points `tags` at it too.
@@ -259,7 +323,7 @@ impl Registry {
         }
         let (target, pushed, subject) =
             (repository.clone(), digest.clone(), manifest.subject.clone());
-        let stored = blocking(move || {
+        let stored = self.keeping(move || {
             let first = target.tags()?.is_none();
             let missing = target.push_manifest(&Push {
                 digest: &pushed,
@@ -330,20 +394,40 @@ impl Registry {
     }
 }
 
-/// Commits an upload whose bytes are what they should be; ends the session either way.
-fn commit_or_cancel(
-    repository: &Repository,
-    id: &UploadId,
-    mut staged: Staged,
-    digest: &Digest,
-) -> Result<bool, crate::store::StoreError> {
-    let matches = staged.matches(digest)?;
-    if matches {
-        repository.commit_upload(id, &staged, digest)?;
-    } else {
-        repository.cancel_upload(id)?;
+/// Makes what an upload has received durable. If that fails, it goes back to what was durable
+/// `before`.
+async fn durable(
+    staged: Staged,
+    before: u64,
+    progress: &mut Option<UploadProgress>,
+) -> Result<Staged, Error> {
+    let synced = blocking(move || {
+        let synced = staged.sync();
+        Ok((staged, synced))
+    });
+    match synced.await? {
+        (staged, Ok(())) => Ok(staged),
+        (staged, Err(error)) => {
+            *progress = go_back(staged, before).await;
+            Err(Error::Store(Arc::new(error)))
+        }
     }
-    Ok(matches)
+}
+
+/// Cuts off what of an upload may be lost. What is left comes back; `None` means that it has to be
+/// read again.
+async fn go_back(mut staged: Staged, before: u64) -> Option<UploadProgress> {
+    let cut = blocking(move || {
+        staged.cut(before)?;
+        Ok(staged)
+    });
+    match cut.await {
+        Ok(staged) => Some(staged.progress()),
+        Err(error) => {
+            tracing::warn!(%error, "what came of an upload's last chunk cannot be cut off");
+            None
+        }
+    }
 }
 
 #[cfg(test)]

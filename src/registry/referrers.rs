@@ -6,16 +6,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use moka::sync::Cache;
 
 use crate::oci::referrer::{index_of, referrers_tag};
 use crate::oci::{Digest, Page, Referrer, RepositoryName, Tag};
 use crate::store::{Repository, StoreError};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Presence, Upstream, UpstreamError};
 
 use super::names::{Mirror, Place};
+use super::pass::NotKept;
 use super::{Error, Missing, Outcome, Registry, blocking};
 
 /// The largest page of referrers, in bytes: as large as the largest manifest, which is what
@@ -139,21 +140,52 @@ impl Registry {
             (None, Err(error)) => return Err(error),
             (_, Ok(upstream)) => Arc::clone(upstream),
         };
-        let asked = async {
-            self.not_refused(mirror, what.clone())?;
-            self.upstream_referrers(mirror, &upstream, subject).await
-        };
         let Some((kept, _)) = kept else {
-            let (referrers, joined) = asked.await?;
+            self.not_refused(mirror, what)?;
+            let asked = self.upstream_referrers(mirror, &upstream, subject).await;
+            let (referrers, joined) = asked?;
             return Ok((referrers, Outcome::fetched(joined)));
         };
-        let failure = match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok((referrers, joined))) => return Ok((referrers, Outcome::fetched(joined))),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("upstream {}: no answer yet", upstream.name()),
+        let asked = self.referrers_briefly(mirror, &upstream, subject).await;
+        let failure = match asked {
+            Ok((referrers, joined)) => return Ok((referrers, Outcome::fetched(joined))),
+            Err(failure) => failure,
         };
         tracing::warn!(repository = %mirror.repository.name(), %subject, "listing the referrers that are known: {failure}");
         Ok((kept, Outcome::Stale))
+    }
+
+    /// Asks for as long as a client may wait who can have the list that is known. The error says
+    /// why there is nothing.
+    async fn referrers_briefly(
+        &self,
+        mirror: &Mirror,
+        upstream: &Arc<Upstream>,
+        subject: &Digest,
+    ) -> Result<(Arc<Vec<Referrer>>, bool), String> {
+        let what = Missing::Referrers(subject.clone());
+        let told = |error: Error| error.to_string();
+        self.not_refused(mirror, what).map_err(told)?;
+        match upstream.presence() {
+            Presence::Here => {}
+            Presence::Away(reason) => return Err(reason.to_string()),
+            Presence::Due(reason) => {
+                let (registry, mirror) = (self.clone(), mirror.clone());
+                let (upstream, subject) = (Arc::clone(upstream), subject.clone());
+                self.inner.tasks.spawn(async move {
+                    let asked = registry.upstream_referrers(&mirror, &upstream, &subject);
+                    drop(asked.await);
+                });
+                return Err(reason.to_string());
+            }
+        }
+        let started = Instant::now();
+        let asked = self.upstream_referrers(mirror, upstream, subject);
+        let Ok(answer) = tokio::time::timeout(PATIENCE, asked).await else {
+            upstream.waited_in_vain(started);
+            return Err(format!("upstream {}: no answer yet", upstream.name()));
+        };
+        answer.map_err(told)
     }
 
     async fn upstream_referrers(
@@ -165,16 +197,22 @@ impl Registry {
         let key: (RepositoryName, Digest) = (mirror.repository.name().clone(), subject.clone());
         let work = || {
             let (mirror, upstream) = (mirror.clone(), Arc::clone(upstream));
-            let subject = subject.clone();
+            let (registry, subject) = (self.clone(), subject.clone());
             async move {
                 let mut referrers = upstream.list_referrers(&mirror.name, &subject).await?;
                 referrers.sort_by(|a, b| a.digest.cmp(&b.digest));
                 let index = index_of(&referrers);
                 let (repository, named) = (mirror.repository.clone(), subject.clone());
-                let kept =
-                    blocking(move || repository.keep_listed_referrers(&named, index.as_bytes()));
-                if let Err(error) = kept.await {
-                    tracing::error!(repository = %mirror.repository.name(), %subject, %error, "the list of referrers could not be kept");
+                let kept = registry
+                    .keeping(move || repository.keep_listed_referrers(&named, index.as_bytes()));
+                match kept.await {
+                    Ok(()) => {}
+                    Err(Error::Store(error)) => {
+                        registry.not_kept(&mirror, &subject, &NotKept::Failed(&error));
+                    }
+                    Err(error) => {
+                        tracing::error!(repository = %mirror.repository.name(), %subject, %error, "the list of referrers could not be kept");
+                    }
                 }
                 Ok(Arc::new(referrers))
             }

@@ -8,23 +8,77 @@ use std::sync::Arc;
 use crate::oci::Digest;
 
 use super::hold::Shared;
+use super::trust::{Stamp, Trust};
 use super::{Staged, Store, StoreError, file, publish};
 
-/// A stored blob, open. It stays readable when it is deleted or replaced meanwhile. Cheap to clone.
+/// A blob's bytes, open. They stay readable when they are deleted or replaced meanwhile. Cheap to
+/// clone.
 #[derive(Clone, Debug)]
 pub struct Blob {
     file: Arc<File>,
     size: u64,
+    /// `None` of bytes that are still arriving.
+    stored: Option<Arc<Stored>>,
+}
+
+/// Which data a blob is.
+#[derive(Debug)]
+pub(super) struct Stored {
+    store: Store,
+    pub(super) digest: Digest,
+    pub(super) stamp: Stamp,
 }
 
 impl Blob {
-    pub(super) fn new(file: Arc<File>, size: u64) -> Self {
-        Self { file, size }
+    /// Bytes that are still arriving.
+    pub(super) fn arriving(file: Arc<File>, size: u64) -> Self {
+        let stored = None;
+        Self { file, size, stored }
+    }
+
+    pub(super) fn stored(&self) -> Option<&Stored> {
+        self.stored.as_deref()
     }
 
     /// The size in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The open file, for those who can send it without reading it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The digest that the bytes are stored under.
+    pub fn digest(&self) -> Option<&Digest> {
+        Some(&self.stored()?.digest)
+    }
+
+    /// What the file was when it was opened; `None` of bytes that are still arriving.
+    pub fn stamp(&self) -> Option<Stamp> {
+        Some(self.stored()?.stamp)
+    }
+
+    /// How far the bytes can be believed.
+    pub fn trust(&self) -> Trust {
+        match self.stored() {
+            Some(stored) => stored.store.verdicts().of(&stored.digest, stored.stamp),
+            None => Trust::Unverified,
+        }
+    }
+
+    /// Takes note that the bytes are damaged, or cannot be read: they count as absent until the
+    /// file changes.
+    pub fn distrust(&self) {
+        self.note(Trust::Damaged);
+    }
+
+    pub(super) fn note(&self, trust: Trust) {
+        if let Some(stored) = self.stored() {
+            let verdicts = stored.store.verdicts();
+            verdicts.note(&stored.digest, stored.stamp, trust);
+        }
     }
 
     /// Reads up to `length` bytes at `offset`. Fewer only at the end of the file.
@@ -52,7 +106,10 @@ pub(super) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec
 impl Store {
     /// Opens a blob's bytes, whoever links them. What is returned may only reach those who have a
     /// link: see [`super::Repository::blob`].
-    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+    ///
+    /// Bytes that were found damaged or unreadable are absent. Those of a wrong size are returned,
+    /// for [`Store::drop_damaged`]; their [`Blob::trust`] says so.
+    pub fn open_data(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         let path = self.layout().blob_data(digest);
         let Some((file, metadata)) = file::open(&path)? else {
             return Ok(None);
@@ -62,17 +119,59 @@ impl Store {
             tracing::warn!(%digest, "stored without its content: taken as absent");
             return Ok(None);
         }
-        Ok(Some(Blob::new(Arc::new(file), metadata.len())))
+        let stamp = Stamp::of(&metadata);
+        if self.verdicts().is_bad(digest, stamp) {
+            return Ok(None);
+        }
+        let stored = Stored {
+            store: self.clone(),
+            digest: digest.clone(),
+            stamp,
+        };
+        Ok(Some(Blob {
+            file: Arc::new(file),
+            size: metadata.len(),
+            stored: Some(Arc::new(stored)),
+        }))
     }
 
     /// Whether the blob's bytes are here, in whichever repository.
     pub(crate) fn has_data(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.open_blob(digest)?.is_some())
+        let found = self.open_data(digest)?;
+        Ok(found.is_some_and(|blob| blob.trust() != Trust::Damaged))
+    }
+
+    fn is_verified(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let found = self.open_data(digest)?;
+        Ok(found.is_some_and(|blob| blob.trust() == Trust::Verified))
     }
 
     /// Opens the place where a blob arrives from an upstream, with what an earlier attempt left.
     pub fn stage_fill(&self, digest: &Digest) -> Result<Staged, StoreError> {
-        Staged::resume(self.layout().blob_fill(digest), digest.algorithm())
+        let path = self.layout().blob_fill(digest);
+        match Staged::resume(path.clone(), digest.algorithm()) {
+            // A part that cannot be read any more is worth nothing.
+            Err(error) if error.is_unreadable() => {
+                tracing::warn!(%digest, %error, "the part of an earlier fill is thrown away");
+                publish::remove_file(&path)?;
+                Staged::resume(path, digest.algorithm())
+            }
+            staged => staged,
+        }
+    }
+
+    /// Opens a place where a blob is brought in by hand. Two who bring the same do not meet.
+    pub fn stage_brought(&self, digest: &Digest) -> Result<Staged, StoreError> {
+        Staged::resume(self.layout().blob_brought(digest), digest.algorithm())
+    }
+
+    /// Keeps a completely received and verified blob for a repository that is going to link it.
+    /// Until one does, it is nobody's, and may be collected.
+    pub fn keep_brought(&self, staged: &Staged, digest: &Digest) -> Result<(), StoreError> {
+        // The disk's time is not spent with a hold.
+        staged.sync()?;
+        let held = self.holds().shared()?;
+        self.commit(staged, digest, &held)
     }
 
     /// Makes a completely received and verified file the blob of that digest. Nobody can see it
@@ -85,13 +184,19 @@ impl Store {
         digest: &Digest,
         _held: &Shared,
     ) -> Result<(), StoreError> {
-        publish::touch(staged.path())?;
-        publish::move_into_place(staged.path(), &self.layout().blob_data(digest))
+        if !publish::touch(staged.path())? && self.is_verified(digest)? {
+            // An earlier try came so far, and had no room for its link.
+            return self.touch_data(digest).map(drop);
+        }
+        self.make_way(digest)?;
+        publish::move_into_place(staged.path(), &self.layout().blob_data(digest))?;
+        self.trust_data(digest);
+        Ok(())
     }
 
     /// Takes note that somebody relies on a blob's bytes from now on. Says whether they are here.
     pub(super) fn rely_on_data(&self, digest: &Digest, _held: &Shared) -> Result<bool, StoreError> {
-        Ok(self.has_data(digest)? && publish::touch(&self.layout().blob_data(digest))?)
+        Ok(self.has_data(digest)? && self.touch_data(digest)?)
     }
 
     /// Stores small content under its digest, for manifests.
@@ -101,15 +206,18 @@ impl Store {
         bytes: &[u8],
         _held: &Shared,
     ) -> Result<(), StoreError> {
-        let path = self.layout().blob_data(digest);
-        let present = self.open_blob(digest)?;
+        // What is there and cannot be read is written anew.
+        let present = self.open_data(digest).ok().flatten();
         let is_whole = present.is_some_and(|blob| {
             blob.read_at(0, bytes.len() + 1)
                 .is_ok_and(|stored| stored == bytes)
         });
-        if is_whole && publish::touch(&path)? {
+        if is_whole && !publish::is_in_doubt() && self.touch_data(digest)? {
             return Ok(());
         }
-        publish::write_file(&path, bytes)
+        self.make_way(digest)?;
+        publish::write_file(&self.layout().blob_data(digest), bytes)?;
+        self.trust_data(digest);
+        Ok(())
     }
 }

@@ -21,7 +21,7 @@
 //! What goes, goes from the top: what a tag once named, manifests (indexes before their children),
 //! layer links, then data. A crash leaves what the next collection removes.
 
-mod found;
+pub(super) mod found;
 mod plan;
 mod remove;
 
@@ -33,7 +33,8 @@ use crate::oci::{Digest, RepositoryName};
 
 use super::layout::inside;
 use super::{Store, StoreError};
-use found::{Found, Interned, Place};
+use found::{Found, Interned};
+pub(super) use found::{Place, places};
 use plan::{Marking, Rules};
 use remove::Remover;
 

@@ -29,17 +29,19 @@ use super::{Context as _, StoreError, publish};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest pause between two tries.
-const PAUSE: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_millis(1);
 
-/// Where the locks are; nowhere for a tree that nobody can write to.
+/// Where the locks are.
 #[derive(Debug)]
-pub(super) struct Holds(Option<Files>);
+pub(super) struct Holds(Files);
 
 #[derive(Debug)]
 struct Files {
     hold: PathBuf,
     turn: PathBuf,
     collect: PathBuf,
+    /// What is touched with each hold, for the process that serves the tree to see.
+    beside: Option<PathBuf>,
 }
 
 /// Content may be linked and relied on: nothing is collected while this lives.
@@ -66,9 +68,13 @@ impl Holds {
     /// The holds of a tree that this process serves: their files are made.
     pub(super) fn make(root: &Path) -> Result<Self, StoreError> {
         let holds = Self::of(root);
-        if let Some(files) = &holds.0 {
-            for path in [&files.hold, &files.turn, &files.collect] {
-                open(path)?;
+        for path in [&holds.0.hold, &holds.0.turn, &holds.0.collect] {
+            match open(path) {
+                // They are made when something is to be written, if there is room for that.
+                Err(StoreError::Full(failure)) => {
+                    tracing::warn!("{failure}: starting without it");
+                }
+                opened => drop(opened?),
             }
         }
         Ok(holds)
@@ -80,22 +86,21 @@ impl Holds {
         known.then(|| Self::of(root))
     }
 
-    /// The holds of a tree that cannot be written to: there is nothing to keep apart.
-    pub(super) fn none() -> Self {
-        Self(None)
+    /// The same for one who brings content into a tree that another process serves: that one takes
+    /// its picture of the tree anew when it sees that this file has changed.
+    pub(super) fn telling(mut self, root: &Path) -> Self {
+        self.0.beside = Some(Layout::beside(root));
+        self
     }
 
-    /// Whether nobody can write to the tree.
-    pub(super) fn are_needless(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn of(root: &Path) -> Self {
-        Self(Some(Files {
+    /// The holds of a tree that cannot be written to now, but may be later: nothing is made.
+    pub(super) fn of(root: &Path) -> Self {
+        Self(Files {
             hold: Layout::hold(root),
             turn: Layout::turn(root),
             collect: Layout::collect(root),
-        }))
+            beside: None,
+        })
     }
 
     /// Waits until no collection is removing anything, and keeps it from doing so.
@@ -105,41 +110,65 @@ impl Holds {
 
     /// The same for those who can do without.
     pub(super) fn shared_within(&self, patience: Duration) -> Result<Shared, StoreError> {
-        let Some(files) = &self.0 else {
-            return Ok(Shared { _hold: None });
-        };
-        let turn = open(&files.turn)?;
-        lock_shared(&turn, patience).context("pass the turnstile", &files.turn)?;
+        let files = &self.0;
+        if let Some(turn) = open(&files.turn)? {
+            lock_shared(&turn, patience).context("pass the turnstile", &files.turn)?;
+        }
         let hold = open(&files.hold)?;
-        // Nobody is inside alone without having shut the turnstile: this does not wait.
-        lock_shared(&hold, patience).context("hold", &files.hold)?;
-        Ok(Shared { _hold: Some(hold) })
+        if let Some(hold) = &hold {
+            // Nobody is inside alone without having shut the turnstile: this does not wait.
+            lock_shared(hold, patience).context("hold", &files.hold)?;
+        }
+        if let Some(beside) = &files.beside {
+            // Before anything is linked: a process that is killed in between has told all the same.
+            publish::write_hint(beside, b"")?;
+        }
+        Ok(Shared { _hold: hold })
     }
 
     /// Waits until everybody who links something is through, and keeps others out.
     pub(super) fn exclusive(&self) -> Result<Exclusive, StoreError> {
-        let Some(files) = &self.0 else {
-            return Ok(Exclusive {
-                _hold: None,
-                _turn: None,
-            });
-        };
+        let files = &self.0;
         let turn = open(&files.turn)?;
-        turn.lock().context("shut the turnstile", &files.turn)?;
+        if let Some(turn) = &turn {
+            turn.lock().context("shut the turnstile", &files.turn)?;
+        }
         let hold = open(&files.hold)?;
-        hold.lock().context("hold", &files.hold)?;
+        if let Some(hold) = &hold {
+            hold.lock().context("hold", &files.hold)?;
+        }
         Ok(Exclusive {
+            _hold: hold,
+            _turn: turn,
+        })
+    }
+
+    /// The same for those who can come back later, and must keep nobody waiting: the turnstile is
+    /// shut for no longer than `patience`.
+    pub(super) fn exclusive_within(
+        &self,
+        patience: Duration,
+    ) -> Result<Option<Exclusive>, StoreError> {
+        let files = &self.0;
+        let (Some(turn), Some(hold)) = (open(&files.turn)?, open(&files.hold)?) else {
+            return self.exclusive().map(Some);
+        };
+        if !lock_within(&turn, patience).context("shut the turnstile", &files.turn)? {
+            return Ok(None);
+        }
+        let is_held = lock_within(&hold, patience).context("hold", &files.hold)?;
+        Ok(is_held.then_some(Exclusive {
             _hold: Some(hold),
             _turn: Some(turn),
-        })
+        }))
     }
 
     /// Makes this the only collection, or says that another one is under way.
     pub(super) fn collecting(&self) -> Result<Option<Collecting>, StoreError> {
-        let Some(files) = &self.0 else {
+        let files = &self.0;
+        let Some(collect) = open(&files.collect)? else {
             return Ok(Some(Collecting { _collect: None }));
         };
-        let collect = open(&files.collect)?;
         match collect.try_lock() {
             Ok(()) => Ok(Some(Collecting {
                 _collect: Some(collect),
@@ -151,10 +180,26 @@ impl Holds {
 }
 
 /// For reading, which is enough to lock it: it may be another user's who collected by hand once.
-fn open(path: &Path) -> Result<File, StoreError> {
+/// `None` where nobody can write, so that there is nothing to keep apart.
+fn open(path: &Path) -> Result<Option<File>, StoreError> {
     match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => publish::open_staged(path),
-        opened => opened.context("open", path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match publish::open_staged(path) {
+            Err(StoreError::ReadOnly(_)) => Ok(None),
+            opened => opened.map(Some),
+        },
+        opened => opened.map(Some).context("open", path),
+    }
+}
+
+fn lock_within(file: &File, patience: Duration) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => sleep(PAUSE / 8),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        }
     }
 }
 
@@ -204,6 +249,17 @@ mod tests {
     }
 
     #[test]
+    fn one_who_may_come_back_keeps_nobody_waiting() {
+        let (_root, holds) = holds();
+        let linking = holds.shared().unwrap();
+        assert!(holds.exclusive_within(SHORT / 10).unwrap().is_none());
+        assert!(holds.shared_within(Duration::ZERO).is_ok());
+        drop(linking);
+        let removing = holds.exclusive_within(SHORT).unwrap();
+        assert!(removing.is_some() && holds.shared_within(SHORT / 10).is_err());
+    }
+
+    #[test]
     fn neither_side_starves() {
         let (_root, holds) = holds();
         let (linked, done) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -236,6 +292,22 @@ mod tests {
         assert!(first.is_some() && beside.collecting().unwrap().is_none());
         drop(first);
         assert!(beside.collecting().unwrap().is_some());
+    }
+
+    #[test]
+    fn whoever_brings_something_tells_the_server_each_time() {
+        let (root, holds) = holds();
+        let note = Layout::beside(root.path());
+        drop(holds.shared().unwrap());
+        assert!(!note.exists(), "the server tells itself nothing");
+        let beside = Holds::beside(root.path()).unwrap().telling(root.path());
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            drop(beside.shared().unwrap());
+            let metadata = note.metadata().unwrap();
+            assert!(seen.insert(metadata.modified().unwrap()), "a new time");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     #[test]

@@ -3,9 +3,18 @@
 //! ```text
 //! <root>/larder.lock                                   who serves this directory
 //! <root>/larder.hold, .turn, .collect                  empty: locks, see `hold`
+//! <root>/larder.offline                                empty: no upstream is asked
+//! <root>/larder.upstreams                              what is known of the upstreams: a hint
+//! <root>/larder.clock                                  what the age clock said last, see `usage`
+//! <root>/larder.evicting                               what is being evicted, see `usage`
+//! <root>/larder.beside                                 touched by those who link beside a server
+//! <root>/scheduler-state.json                          what an old pull-through cache knew, see `adopt`
+//! <root>/scheduler-state.json.adopted                  the same, when its repositories are mirrors
 //! <root>/docker/registry/v2/
 //!   blobs/<alg>/<2 hex>/<hex>/data                     a blob's or a manifest's bytes
 //!   blobs/<alg>/<2 hex>/<hex>/fill                     the same, while they arrive from an upstream
+//!   blobs/<alg>/<2 hex>/<hex>/damaged.<id>             what was `data` once, and is not what it should be
+//!   blobs/<alg>/<2 hex>/<hex>/data.<uuid>.tmp          the same, while they arrive from a bundle
 //!   repositories/<name>/
 //!     _layers/<alg>/<hex>/link                         this repository has that blob
 //!     _manifests/revisions/<alg>/<hex>/link            this repository has that manifest
@@ -13,14 +22,16 @@
 //!     _manifests/tags/<tag>/current/link               what the tag names
 //!     _manifests/tags/<tag>/index/<alg>/<hex>/link     what the tag ever named
 //!     _uploads/<id>/data, startedat                    a push that is under way
+//!     _uploads/<id>/owner                              the digest of the name of who started it
 //!     _mirror/                                         this repository is a mirror
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
+//!     _mirror/used/<alg>/<hex>                         when the manifest was last pulled
 //! ```
 //!
-//! All but `larder.*`, `fill`, `mediatype` and `_mirror` is Distribution's layout, and its
-//! walkers pass over these: it ignores unknown files in a revision or blob directory, and
-//! directories of a repository that begin with an underscore.
+//! All but `larder.*`, `fill`, `damaged.*`, `mediatype`, `owner` and `_mirror` is Distribution's layout, and its
+//! walkers pass over these: it ignores unknown files in the directory of a revision, a blob or an
+//! upload, and directories of a repository that begin with an underscore.
 //!
 //! Names, tags and digests are safe path steps by their types; upload ids by theirs.
 
@@ -29,6 +40,9 @@ use std::path::{Path, PathBuf};
 use crate::oci::{Digest, RepositoryName, Tag};
 
 use super::upload::UploadId;
+
+/// Begins the name of data that was put aside.
+pub(super) const DAMAGED: &str = "damaged.";
 
 /// The paths under one root.
 #[derive(Debug)]
@@ -62,6 +76,36 @@ impl Layout {
         root.join("larder.collect")
     }
 
+    pub(super) fn offline(root: &Path) -> PathBuf {
+        root.join("larder.offline")
+    }
+
+    pub(super) fn upstreams(root: &Path) -> PathBuf {
+        root.join("larder.upstreams")
+    }
+
+    /// How the clock by which uses are told goes with the wall's: a hint.
+    pub(super) fn clock(root: &Path) -> PathBuf {
+        root.join("larder.clock")
+    }
+
+    /// What Distribution, run as a pull-through cache, knows of what it has fetched.
+    pub(super) fn scheduler_state(root: &Path) -> PathBuf {
+        root.join("scheduler-state.json")
+    }
+
+    pub(super) fn scheduler_state_adopted(root: &Path) -> PathBuf {
+        root.join("scheduler-state.json.adopted")
+    }
+
+    pub(super) fn evicting(root: &Path) -> PathBuf {
+        root.join("larder.evicting")
+    }
+
+    pub(super) fn beside(root: &Path) -> PathBuf {
+        root.join("larder.beside")
+    }
+
     pub(super) fn blobs(&self) -> &Path {
         &self.blobs
     }
@@ -84,6 +128,18 @@ impl Layout {
 
     pub(super) fn blob_fill(&self, digest: &Digest) -> PathBuf {
         self.blob(digest).join("fill")
+    }
+
+    /// A name of its own for each time that data is put aside.
+    pub(super) fn blob_damaged(&self, digest: &Digest) -> PathBuf {
+        let id = uuid::Uuid::now_v7();
+        self.blob(digest).join(format!("{DAMAGED}{id}"))
+    }
+
+    /// A place of its own for each who brings it, named as what [`publish`](super::publish) stages.
+    pub(super) fn blob_brought(&self, digest: &Digest) -> PathBuf {
+        let name = format!("data.{}{}", uuid::Uuid::now_v7(), super::publish::TEMPORARY);
+        self.blob(digest).join(name)
     }
 
     pub(super) fn repository(&self, name: &RepositoryName) -> PathBuf {
@@ -156,6 +212,14 @@ impl Layout {
         path.push(subject.hex());
         path
     }
+
+    pub(super) fn mirror_used(&self, name: &RepositoryName, manifest: &Digest) -> PathBuf {
+        let mut path = self.mirror_marker(name);
+        path.push("used");
+        path.push(manifest.algorithm().as_str());
+        path.push(manifest.hex());
+        path
+    }
 }
 
 /// Where a repository's links are, below its directory. A collection finds repositories by their
@@ -163,8 +227,16 @@ impl Layout {
 pub(super) mod inside {
     use std::path::{Path, PathBuf};
 
+    pub(in crate::store) fn uploads(repository: &Path) -> PathBuf {
+        repository.join("_uploads")
+    }
+
     pub(in crate::store) fn layers(repository: &Path) -> PathBuf {
         repository.join("_layers")
+    }
+
+    pub(in crate::store) fn mirror_marker(repository: &Path) -> PathBuf {
+        repository.join("_mirror")
     }
 
     pub(in crate::store) fn manifests(repository: &Path) -> PathBuf {

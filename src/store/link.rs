@@ -24,7 +24,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Digest>, StoreError> {
 
 /// Writes a link. One that already says the same is touched: from then on it is as good as new.
 pub(super) fn write(path: &Path, digest: &Digest, _held: &Shared) -> Result<(), StoreError> {
-    if read(path)?.as_ref() == Some(digest) && publish::touch(path)? {
+    let is_there = read(path)?.as_ref() == Some(digest);
+    if is_there && !publish::is_in_doubt() && publish::touch(path)? {
         return Ok(());
     }
     publish::write_file(path, digest.as_str().as_bytes())

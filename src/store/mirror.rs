@@ -90,6 +90,7 @@ impl Repository {
             stale_since: state.stale_since.map(micros),
         };
         let path = self.store.layout().mirror_tag(&self.name, tag);
+        // Two numbers and a text can be written. An empty record would count as none.
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         // Losing it costs one request to the upstream, so it is not worth a sync.
         publish::write_hint(&path, &bytes)

@@ -9,36 +9,57 @@
 //! never both: a mirror has a `_mirror/` directory, made and synced before its first link. What
 //! has none counts as local, and nothing but a push ever changes it.
 
+mod adopt;
 mod blob;
 mod catalog;
 mod collect;
+mod damage;
 mod file;
 mod hold;
+mod image;
+mod inventory;
 mod layout;
 mod link;
 mod lock;
 mod mirror;
+mod offline;
 mod publish;
 mod referrers;
 mod repository;
 mod staged;
 mod sweep;
+mod trust;
 mod upload;
+mod upstreams_hint;
+mod usage;
+mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::io::Errno;
+
 use crate::oci::{Digest, RepositoryName};
 
+pub use adopt::{Adopted, Doubt, OldCache};
 pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
+pub use damage::Aside;
+pub use image::{Care, ImageHere, PartHere, State};
+pub use inventory::{Inventory, StoredImage};
 pub use mirror::TagState;
+pub use offline::{is_offline, set_offline};
+pub use publish::write_secret;
 pub use repository::{Kind, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
-pub use upload::{UploadId, UploadProgress};
+pub use trust::{Check, Stamp, Trust, Verdict};
+pub use upload::{Pusher, UploadId, UploadProgress};
+pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
+pub use usage::{Accounts, Age, Evicted, Kept, Order, Space, SurveyError, Totals};
+pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;
 use layout::Layout;
@@ -52,9 +73,12 @@ pub enum StoreError {
     /// The file system takes no writes.
     #[error("the file system is read-only: {0}")]
     ReadOnly(Failure),
+    /// The disk does not take what is written, or loses it.
+    #[error("the disk fails: {0}")]
+    Failing(Failure),
     /// Stored bytes are not what their digest says.
-    #[error("the stored content of {0} is damaged")]
-    Damaged(Digest),
+    #[error("the stored content of {} is damaged", .0.digest().map_or("something", Digest::as_str))]
+    Damaged(Blob),
     /// A push to a mirror's directory, or a fill into a local repository's: they never mix.
     #[error("{0} is not a {1} repository")]
     WrongKind(RepositoryName, Kind),
@@ -113,6 +137,9 @@ struct Inner {
     root: PathBuf,
     layout: Layout,
     holds: Holds,
+    /// What is linked, for those who keep account of it.
+    journal: usage::Journal,
+    verdicts: trust::Verdicts,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
 }
@@ -123,7 +150,7 @@ impl Store {
     /// A root on a read-only file system opens too, unlocked: what it holds can still be served.
     pub fn open(root: &Path) -> Result<Self, OpenError> {
         let lock = match publish::create_dir_all(root).and_then(|()| lock::Lock::take(root)) {
-            Ok(Ok(lock)) => Some(lock),
+            Ok(Ok(lock)) => lock,
             Ok(Err(holder)) => {
                 return Err(OpenError::InUse {
                     root: root.to_owned(),
@@ -132,15 +159,11 @@ impl Store {
             }
             Err(StoreError::ReadOnly(failure)) => {
                 tracing::warn!("{failure}: serving what is stored, nothing new can be kept");
-                None
+                return Ok(Self::new(root, Holds::of(root), lock::Lock::share(root)));
             }
             Err(error) => return Err(error.into()),
         };
-        let holds = match &lock {
-            Some(_) => Holds::make(root)?,
-            None => Holds::none(),
-        };
-        Ok(Self::new(root, holds, lock))
+        Ok(Self::new(root, Holds::make(root)?, Some(lock)))
     }
 
     /// Opens the tree under `root` for a collection, beside the larder that serves it if there is
@@ -155,9 +178,43 @@ impl Store {
         }
     }
 
+    /// Opens the tree under `root` to bring content in, beside the larder that serves it if there is
+    /// one. That larder is told that there is more than it knows of.
+    pub fn open_beside(root: &Path) -> Result<Self, OpenError> {
+        match Self::open(root) {
+            Err(OpenError::InUse { root, holder }) => match Holds::beside(&root) {
+                Some(holds) => Ok(Self::new(&root, holds.telling(&root), None)),
+                None => Err(OpenError::TooOld { root, holder }),
+            },
+            opened => opened,
+        }
+    }
+
+    /// Opens the tree under `root` to be read and nothing else, whoever serves it meanwhile: nothing
+    /// is locked, made or changed. A directory that is not there is an error.
+    pub fn open_to_read(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("list", root)?;
+        Ok(Self::new(root, Holds::of(root), None))
+    }
+
+    /// Opens the tree under `root` to mend it, whoever serves it meanwhile, or begins to. What is
+    /// changed must be changed under an exclusive hold. A directory that is not there is an error.
+    pub fn open_to_repair(root: &Path) -> Result<Self, OpenError> {
+        root.read_dir().context("list", root)?;
+        let holds = match lock::Lock::take(root)? {
+            // Let go of at once: a larder may start while this one reads, for hours perhaps.
+            Ok(_alone) => Holds::make(root)?,
+            Err(holder) => Holds::beside(root).ok_or_else(|| OpenError::TooOld {
+                root: root.to_owned(),
+                holder,
+            })?,
+        };
+        Ok(Self::new(root, holds, None))
+    }
+
     /// Whether no other process serves this directory.
     pub fn is_alone(&self) -> bool {
-        self.inner.lock.is_some() || self.holds().are_needless()
+        self.inner.lock.is_some()
     }
 
     fn new(root: &Path, holds: Holds, lock: Option<lock::Lock>) -> Self {
@@ -166,6 +223,8 @@ impl Store {
                 root: root.to_owned(),
                 layout: Layout::new(root),
                 holds,
+                journal: usage::Journal::default(),
+                verdicts: trust::Verdicts::default(),
                 lock,
             }),
         }
@@ -195,6 +254,10 @@ impl Store {
         }
     }
 
+    fn verdicts(&self) -> &trust::Verdicts {
+        &self.inner.verdicts
+    }
+
     fn layout(&self) -> &Layout {
         &self.inner.layout
     }
@@ -214,11 +277,35 @@ impl Store {
     fn holds(&self) -> &Holds {
         &self.inner.holds
     }
+
+    fn journal(&self) -> &usage::Journal {
+        &self.inner.journal
+    }
 }
 
 impl StoreError {
+    /// Whether nobody can write here.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly(_))
+    }
+
+    /// Whether something is there that the disk does not give back.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Io(failure) if READING.contains(&failure.doing) && is_the_disks(&failure.source))
+    }
+
+    /// Whether it is the disk that does not keep what it is given, for whatever reason.
+    pub fn keeps_nothing(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::ReadOnly(_) | Self::Failing(_) | Self::Io(_) => true,
+            Self::Damaged(_) | Self::WrongKind(..) => false,
+        }
+    }
+
     fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let kind = source.kind();
+        let writes = !READING.contains(&doing);
+        let failing = writes && (doing.starts_with("sync") || is_the_disks(&source));
         let failure = Failure {
             doing,
             path: path.to_owned(),
@@ -229,9 +316,27 @@ impl StoreError {
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::Full(failure),
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(failure),
+            _ if failing => Self::Failing(failure),
             _ => Self::Io(failure),
         }
     }
+}
+
+/// What is done without writing.
+const READING: [&str; 4] = ["open", "look at", "read", "list"];
+
+/// Whether an error is the disk's own, and no matter of rights or limits.
+fn is_the_disks(error: &io::Error) -> bool {
+    let disks = [
+        Errno::IO,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::UCLEAN,
+        Errno::REMOTEIO,
+        Errno::STALE,
+    ];
+    let number = error.raw_os_error();
+    disks.iter().any(|it| number == Some(it.raw_os_error()))
 }
 
 /// Says what was being done, and to which file, when an operation fails.

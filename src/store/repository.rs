@@ -2,6 +2,9 @@
 //!
 //! The order is: data first, then the link that makes it visible, then the tag that names it. A
 //! crash in between leaves something unreachable, never something that is missing.
+//!
+//! Every link is told to the journal before it is written: who keeps account of them may know of
+//! one that did not come about, but never lacks one that did.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +16,7 @@ use crate::oci::manifest::{MAX_SIZE, Need, media_type_of};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
 use super::hold::Shared;
-use super::{Blob, Staged, Store, StoreError, file, link, publish};
+use super::{Blob, Context as _, Staged, Store, StoreError, file, link, publish};
 
 /// Whose content a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +94,7 @@ impl Repository {
     pub fn blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         match link::read(&self.store.layout().layer_link(&self.name, digest))? {
             // Distribution links a sha512 to the sha256 it stores under: the link decides.
-            Some(target) => self.store.open_blob(&target),
+            Some(target) => self.store.open_data(&target),
             None => Ok(None),
         }
     }
@@ -117,17 +120,18 @@ impl Repository {
         let Some(target) = link::read(&layout.revision_link(&self.name, digest))? else {
             return Ok(None);
         };
-        let Some(bytes) = file::read(&layout.blob_data(&target), MAX_SIZE)? else {
+        let Some(blob) = self.store.open_data(&target)? else {
             return Ok(None);
         };
-        if bytes.is_empty() {
-            // What a power cut leaves of a file that was renamed before it was synced.
-            tracing::warn!(repository = %self.name, %digest, "stored without its content: taken as absent");
+        let path = layout.blob_data(&target);
+        let size = usize::try_from(blob.size()).unwrap_or(usize::MAX);
+        if size > MAX_SIZE {
+            tracing::warn!(repository = %self.name, %digest, "linked as a manifest, but too large for one");
             return Ok(None);
         }
+        let bytes = blob.read_at(0, size).context("read", &path)?;
         if !target.matches(&bytes) {
-            tracing::error!(repository = %self.name, %digest, "the stored manifest is damaged");
-            return Err(StoreError::Damaged(target));
+            return Err(StoreError::Damaged(blob));
         }
         let stored_type = file::read(&layout.revision_media_type(&self.name, digest), 1024)?;
         let stored_type = stored_type.and_then(|text| str::from_utf8(&text).ok()?.parse().ok());
@@ -211,6 +215,8 @@ impl Repository {
         let held = self.store.holds().shared()?;
         self.claim()?;
         self.store.commit(staged, digest, &held)?;
+        let journal = self.store.journal();
+        journal.layer(&self.name, self.kind, digest, staged.written());
         link::write(&self.layer_link(digest), digest, &held)
     }
 
@@ -222,6 +228,9 @@ impl Repository {
             return Ok(false);
         }
         self.claim()?;
+        let size = self.store.open_data(digest)?.map_or(0, |blob| blob.size());
+        let journal = self.store.journal();
+        journal.layer(&self.name, self.kind, digest, size);
         link::write(&self.layer_link(digest), digest, &held)?;
         Ok(true)
     }
@@ -280,6 +289,8 @@ impl Repository {
             let path = layout.revision_media_type(&self.name, digest);
             publish::write_file(&path, media_type.as_str().as_bytes())?;
         }
+        let journal = self.store.journal();
+        journal.manifest(&self.name, self.kind, digest, bytes);
         link::write(&layout.revision_link(&self.name, digest), digest, held)
     }
 
@@ -294,6 +305,8 @@ impl Repository {
         self.claim()?;
         let layout = self.store.layout();
         link::write(&layout.tag_history(&self.name, tag, digest), digest, held)?;
+        let journal = self.store.journal();
+        journal.tag(&self.name, self.kind, tag, digest);
         link::write(&layout.tag_link(&self.name, tag), digest, held)
     }
 

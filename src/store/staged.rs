@@ -1,13 +1,15 @@
 //! A file that is being received: hashed while it grows.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 
 use super::blob::read_at;
+use super::trust::Stamp;
 use super::{Blob, Context as _, StoreError, publish};
 
 /// The bytes received so far, on disk, and their hash up to here.
@@ -19,6 +21,10 @@ pub struct Staged {
     file: Arc<File>,
     hasher: Hasher,
     written: u64,
+    /// The file is not what it should be. A sync has failed: the kernel may have dropped what was
+    /// written, and a second sync would report a success that never was. Or half of a failed write
+    /// is in it.
+    is_lost: AtomicBool,
 }
 
 impl Staged {
@@ -30,6 +36,7 @@ impl Staged {
             file: Arc::new(file),
             hasher: Hasher::new(algorithm),
             written: 0,
+            is_lost: AtomicBool::new(false),
         };
         staged.rehash(algorithm)?;
         Ok(staged)
@@ -51,6 +58,7 @@ impl Staged {
             file: Arc::new(file),
             hasher,
             written,
+            is_lost: AtomicBool::new(false),
         })
     }
 
@@ -66,14 +74,20 @@ impl Staged {
     /// The file's growing content, for readers that keep their own offsets. `size` is what it
     /// will have in the end.
     pub fn reader(&self, size: u64) -> Blob {
-        Blob::new(Arc::clone(&self.file), size)
+        Blob::arriving(Arc::clone(&self.file), size)
     }
 
-    /// Adds bytes at the end.
+    /// Adds bytes at the end: all of them, or none.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        (&*self.file)
-            .write_all(bytes)
-            .context("write", &self.path)?;
+        if self.is_lost.load(Ordering::Relaxed) {
+            return Err(lost()).context("write", &self.path);
+        }
+        if let Err(error) = (&*self.file).write_all(bytes) {
+            // A part of them may be there, and what is written next would come behind it.
+            let cut = self.file.set_len(self.written);
+            self.is_lost.store(cut.is_err(), Ordering::Relaxed);
+            return Err(error).context("write", &self.path);
+        }
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())
@@ -101,9 +115,28 @@ impl Staged {
         Ok(())
     }
 
-    /// Makes the bytes durable.
+    /// Goes back to the first `length` bytes. A file that has been moved to its place is nobody's
+    /// to cut any more.
+    pub fn cut(&mut self, length: u64) -> Result<(), StoreError> {
+        let open = self.file.metadata().context("look at", &self.path)?;
+        if Stamp::at(&self.path)? != Some(Stamp::of(&open)) {
+            let moved = io::ErrorKind::NotFound.into();
+            return Err(moved).context("cut", &self.path);
+        }
+        self.file.set_len(length).context("cut", &self.path)?;
+        self.rehash(self.hasher.algorithm())
+    }
+
+    /// Makes the bytes durable. Once that has failed it fails for ever.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.file.sync_all().context("sync", &self.path)
+        let synced = if self.is_lost.load(Ordering::Relaxed) {
+            Err(lost())
+        } else {
+            self.file.sync_all()
+        };
+        synced
+            .inspect_err(|_| self.is_lost.store(true, Ordering::Relaxed))
+            .context("sync", &self.path)
     }
 
     /// Removes the file. The directory goes too where nothing else is in it.
@@ -129,5 +162,46 @@ impl Staged {
         self.hasher = hasher;
         self.written = offset;
         Ok(())
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("an earlier write or sync has failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn what_failed_once_is_never_called_good() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let mut staged = store.stage_fill(&Digest::of(b"ab")).unwrap();
+        staged.append(b"a").unwrap();
+        staged.sync().unwrap();
+        staged.is_lost.store(true, Ordering::Relaxed);
+        assert!(matches!(staged.sync(), Err(StoreError::Failing(_))));
+        assert!(staged.append(b"b").is_err());
+    }
+
+    #[test]
+    fn a_file_that_has_been_moved_to_its_place_is_not_cut() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let digest = Digest::of(b"ab");
+        let mut staged = store.stage_fill(&digest).unwrap();
+        staged.append(b"ab").unwrap();
+        staged.cut(1).unwrap();
+        assert_eq!(
+            (staged.written(), staged.matches(&Digest::of(b"a")).unwrap()),
+            (1, true)
+        );
+        staged.append(b"b").unwrap();
+        let local = store.local(&"a".parse().unwrap());
+        local.commit_blob(&staged, &digest).unwrap();
+        assert!(staged.cut(0).is_err());
+        assert_eq!(local.blob(&digest).unwrap().unwrap().size(), 2);
     }
 }

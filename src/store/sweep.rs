@@ -139,7 +139,7 @@ fn last_touched(upload: &Path) -> Option<SystemTime> {
 mod tests {
     use super::*;
     use crate::oci::Digest;
-    use crate::store::UploadId;
+    use crate::store::{Pusher, UploadId};
     use std::fs::File;
 
     const DAY: Duration = Duration::from_hours(24);
@@ -161,7 +161,9 @@ mod tests {
         let mirror = store.mirror(&"docker.io/team/app".parse().unwrap());
         let (old, new) = (UploadId::random(), UploadId::random());
         for id in [&old, &new] {
-            repository.start_upload(id, SystemTime::now()).unwrap();
+            repository
+                .start_upload(id, &Pusher::named("ann"), SystemTime::now())
+                .unwrap();
         }
         let upload = store.layout().upload(repository.name(), &old);
         age(&upload.join("data"), DAY * 3);

@@ -70,13 +70,56 @@ impl UploadProgress {
     }
 }
 
+/// Who starts a session or goes on with it. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pusher {
+    /// Whoever it is: nobody is asked for a name here, and everybody may go on with everything.
+    Anybody,
+    /// Somebody without a name. What such a one starts is nobody's.
+    Nameless,
+    /// Somebody whose name has this digest. On disk it is as long for every name, and tells none.
+    Named(Digest),
+}
+
+impl Pusher {
+    /// Somebody of that name.
+    pub fn named(name: &str) -> Self {
+        Self::Named(Digest::of(name.as_bytes()))
+    }
+}
+
 impl Repository {
     /// Starts a session. It is a directory with the start's time, as Distribution's purge wants it.
-    pub fn start_upload(&self, id: &UploadId, now: SystemTime) -> Result<(), StoreError> {
+    pub fn start_upload(
+        &self,
+        id: &UploadId,
+        pusher: &Pusher,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let directory = self.store.layout().upload(&self.name, id);
         publish::open_staged(&directory.join("data"))?;
+        // Before the time, without which there is no session: no crash leaves one to everybody.
+        if let Pusher::Named(owner) = pusher {
+            publish::write_file(&directory.join("owner"), owner.as_str().as_bytes())?;
+        }
         let started = humantime::format_rfc3339_seconds(now).to_string();
         publish::write_file(&directory.join("startedat"), started.as_bytes())
+    }
+
+    /// Whether somebody may go on with a session: who started it, and with one of Distribution, or
+    /// one that nobody in particular started, everybody.
+    ///
+    /// That never changes, so it may be asked before it is known whether there is such a session.
+    pub fn may_continue(&self, id: &UploadId, pusher: &Pusher) -> Result<bool, StoreError> {
+        if *pusher == Pusher::Anybody {
+            return Ok(true);
+        }
+        let directory = self.store.layout().upload(&self.name, id);
+        let owner = file::read(&directory.join("owner"), 1024)?;
+        Ok(owner.is_none_or(|owner| match pusher {
+            Pusher::Named(name) => owner == name.as_str().as_bytes(),
+            Pusher::Anybody | Pusher::Nameless => false,
+        }))
     }
 
     /// How many bytes a session has received; `None` where there is no such session.

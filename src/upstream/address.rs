@@ -131,6 +131,11 @@ impl Policy {
         Reach::ALL.get(own).copied().unwrap_or(Reach::Public)
     }
 
+    /// Whether the upstream is this machine, by the address it was given.
+    pub(super) fn is_this_machine(&self) -> bool {
+        self.own_host == "localhost" || self.own() == Reach::Loopback
+    }
+
     /// Refuses what can be refused by looking at the address alone.
     pub(super) fn check(&self, url: &Url) -> Result<(), Forbidden> {
         let host = host_name(url);

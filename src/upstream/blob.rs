@@ -15,8 +15,9 @@ use tokio::time::sleep;
 
 use super::client::{Ask, Client, Subject};
 use super::error::UpstreamError;
+use super::line::Looks;
 use super::retry::{TRIES, backoff};
-use super::transport::Answer;
+use super::transport::{Answer, X_CACHE};
 use crate::oci::range::content_range;
 use crate::oci::{Digest, RepositoryName};
 
@@ -39,6 +40,8 @@ pub struct BlobStream {
     state: State,
     /// Tries since the last byte.
     failures: u32,
+    looks: Looks,
+    from_cache: Option<String>,
 }
 
 #[derive(Debug)]
@@ -142,6 +145,8 @@ async fn open(
 ) -> Result<Opening, UpstreamError> {
     let mut ask = Ask::new(Subject::Blobs, Method::GET, name, url(client, name, digest));
     ask.tries = tries;
+    // Who has only one try left is in the middle of a blob.
+    ask.insistent = tries < TRIES;
     if from > 0 {
         ask = ask.range(from, None);
     }
@@ -189,6 +194,10 @@ impl BlobStream {
         from: u64,
     ) -> Result<Self, UpstreamError> {
         let opening = open(&client, name, digest, from, TRIES).await?;
+        let from_cache = match &opening {
+            Opening::Body { body, .. } => body.answer.header(X_CACHE).map(str::to_owned),
+            Opening::AtEnd => None,
+        };
         let (state, size) = match opening {
             Opening::Body { body, size } => (State::Open(body), size),
             Opening::AtEnd => (State::Ended, Some(from)),
@@ -201,7 +210,14 @@ impl BlobStream {
             position: from,
             state,
             failures: 0,
+            looks: Looks::new(),
+            from_cache,
         })
+    }
+
+    /// What an upstream that is itself a cache says of how its first answer was made: `X-Cache`.
+    pub fn from_cache(&self) -> Option<&str> {
+        self.from_cache.as_deref()
     }
 
     /// The size of the whole blob, if the upstream has told it.
@@ -214,6 +230,19 @@ impl BlobStream {
     /// When the connection breaks, the registry is asked for the rest. An error is for good: the
     /// next call returns it again. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        let client = Arc::clone(&self.client);
+        let line = &client.transport.line;
+        let next = match self.looks.check(line) {
+            Ok(()) => line.until_cut(self.come()).await,
+            Err(cut) => Err(cut),
+        };
+        if let Err(error) = &next {
+            self.state = State::Failed(error.clone());
+        }
+        next
+    }
+
+    async fn come(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             match &mut self.state {
                 State::Ended => return Ok(None),

@@ -3,13 +3,18 @@
 //! Everything here is read-only and may be repeated. How an answer's body is used is for
 //! `manifest`, `blob` and `tags`.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use http::header::{RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
+use super::availability::{Availability, Ending, Presence, Turn};
+use super::budget::Budget;
 use super::challenge::{self, Challenge};
 use super::credentials::Account;
 use super::error::{SetupError, UpstreamError};
@@ -26,6 +31,7 @@ pub(super) struct Client {
     pub(super) name: String,
     url: Url,
     pub(super) transport: Transport,
+    pub(super) availability: Arc<Availability>,
     tokens: Tokens,
     /// Docker Hub's pull limit is about manifests; blobs stay free, and the other way round.
     manifests: Gate,
@@ -52,6 +58,8 @@ pub(super) struct Ask<'a> {
     headers: HeaderMap,
     /// How often it is sent while the upstream fails it.
     pub(super) tries: u32,
+    /// Goes on with what was begun: sent even if the upstream seems to be down.
+    pub(super) insistent: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -68,6 +76,7 @@ impl<'a> Ask<'a> {
             url,
             headers: HeaderMap::new(),
             tries: retry::TRIES,
+            insistent: false,
         }
     }
 
@@ -101,8 +110,12 @@ impl Client {
             None => Vec::new(),
             Some(path) => tls::read_ca(&path).map_err(|reason| SetupError::Ca { path, reason })?,
         };
+        let name = settings.name.clone();
+        let availability = Arc::new(Availability::new(name.clone()));
+        let watched = Arc::clone(&availability);
         Ok(Self {
-            transport: Transport::new(settings.name.clone(), &url, authorities, timeouts),
+            transport: Transport::new(watched, name, &url, authorities, timeouts),
+            availability,
             tokens: Tokens::new(
                 settings.name.clone(),
                 url.clone(),
@@ -117,6 +130,36 @@ impl Client {
         })
     }
 
+    fn gate(&self, subject: Subject) -> &Gate {
+        match subject {
+            Subject::Manifests => &self.manifests,
+            Subject::Blobs => &self.blobs,
+        }
+    }
+
+    /// What can be expected of questions about manifests.
+    pub(super) fn presence(&self) -> Presence {
+        match self.manifests.check(Instant::now()) {
+            Ok(()) => self.availability.presence(),
+            Err(limited) => Presence::Away(limited),
+        }
+    }
+
+    pub(super) fn budget(&self) -> Option<Budget> {
+        self.manifests.ledger.read()
+    }
+
+    pub(super) fn limited_until(&self) -> Option<SystemTime> {
+        self.manifests.closed_until()
+    }
+
+    pub(super) fn ask_again(&self) {
+        self.manifests.open();
+        self.blobs.open();
+        self.tokens.ask_again();
+        self.availability.forget();
+    }
+
     /// `/v2/<rest>` at this upstream.
     pub(super) fn endpoint(&self, rest: &str) -> Url {
         let mut url = self.url.clone();
@@ -127,13 +170,19 @@ impl Client {
     /// Sends a request until there is an answer that says something: any status but 401 and 403
     /// (denied), 404 (not found), 429 and 5xx.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, UpstreamError> {
+        // Before a token is fetched that would be of no use.
+        self.gate(ask.subject).check(Instant::now())?;
+        let turn = self.availability.turn(ask.insistent).await?;
         // Some 28 KB of states: not to be carried about in every future that may have to ask.
         let asking = Box::pin(self.ask_as_somebody(ask));
         let asking = timeout(self.transport.timeouts.exchange, asking);
         let late = UpstreamError::Timeout {
             what: "no answer after all tries",
         };
-        let answer = asking.await.unwrap_or(Err(late))?;
+        let answer = asking.await.unwrap_or(Err(late));
+        let ending = ending(&turn, ask.subject, answer.as_ref().err());
+        turn.ended(ending);
+        let answer = answer?;
         let failure = match answer.status() {
             StatusCode::NOT_FOUND | StatusCode::GONE => UpstreamError::NotFound,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.tokens.denied(),
@@ -181,10 +230,7 @@ impl Client {
             headers: ask.headers.clone(),
             authorization: grant.map(|grant| &grant.header),
         };
-        let gate = match ask.subject {
-            Subject::Manifests => &self.manifests,
-            Subject::Blobs => &self.blobs,
-        };
+        let gate = self.gate(ask.subject);
         let answer = retry::send(&self.transport, &request, gate, ask.tries).await?;
         if let Some(grant) = grant
             && !is_challenge(&answer)
@@ -192,6 +238,27 @@ impl Client {
             self.tokens.worked(grant);
         }
         Ok(answer)
+    }
+
+    /// The body of a refusal. Asked once, with what was let in before: what comes of it is only told.
+    pub(super) async fn refusal(&self, ask: &Ask<'_>) -> Option<Bytes> {
+        const LONGEST: usize = 64 * 1024;
+        let likely = self.tokens.likely(&self.transport, ask.repository).await;
+        let likely = likely.ok()?;
+        let request = Request {
+            method: ask.method.clone(),
+            url: ask.url.clone(),
+            headers: ask.headers.clone(),
+            authorization: likely.as_ref().map(|grant| &grant.header),
+        };
+        let answer = self.transport.send(&request).await.ok()?;
+        if answer.status().is_success() {
+            return None;
+        }
+        answer
+            .bytes(LONGEST, self.transport.timeouts.idle)
+            .await
+            .ok()
     }
 
     /// The challenge of a 401. gcr.io has none in the answer to real requests, but in that to
@@ -208,6 +275,24 @@ impl Client {
         let found = found.filter(|_| is_challenge(&answer));
         answer.discard().await;
         found.ok_or(UpstreamError::Denied)
+    }
+}
+
+/// What the end of a question says about whether the upstream is there.
+fn ending(turn: &Turn<'_>, subject: Subject, error: Option<&UpstreamError>) -> Ending {
+    match error {
+        // What fails after that may be somebody else: blobs are often elsewhere.
+        Some(
+            UpstreamError::Unreachable { .. }
+            | UpstreamError::Timeout { .. }
+            | UpstreamError::Failed { status: 500.. },
+        ) if matches!(subject, Subject::Blobs) && turn.was_heard() => Ending::Unasked,
+        Some(error @ (UpstreamError::Unreachable { .. } | UpstreamError::Timeout { .. })) => {
+            Ending::Silence(error.clone())
+        }
+        Some(error @ UpstreamError::Failed { status: 500.. }) => Ending::Trouble(error.clone()),
+        Some(UpstreamError::Offline) => Ending::Unasked,
+        _ => Ending::Answered,
     }
 }
 

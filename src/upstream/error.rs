@@ -25,6 +25,9 @@ pub enum UpstreamError {
         /// How long the upstream wants to be left alone.
         retry_after: Duration,
     },
+    /// Nobody may be asked: the switch of `larder offline`, or the configuration.
+    #[error("this larder is offline")]
+    Offline,
     /// Nothing came for too long.
     #[error("the upstream did not answer in time: {what}")]
     Timeout {

@@ -132,6 +132,11 @@ impl Tokens {
         }
     }
 
+    /// Asks for tokens again, although the token service wanted to be left alone.
+    pub(super) fn ask_again(&self) {
+        self.gate.open();
+    }
+
     /// What is likely to be let in for this repository, before it was asked.
     pub(super) async fn likely(
         &self,

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::client::{Ask, Client, Subject};
 use super::error::UpstreamError;
 use super::retry::{TRIES, backoff};
-use super::transport::{Answer, Fault};
+use super::transport::{Answer, Fault, X_CACHE};
 use crate::oci::manifest::MAX_SIZE;
 use crate::oci::media::MANIFESTS;
 use crate::oci::{Digest, MediaType, Reference, RepositoryName};
@@ -33,6 +34,8 @@ pub struct FetchedManifest {
     pub bytes: Bytes,
     /// Its media type, if the upstream told.
     pub media_type: Option<MediaType>,
+    /// What an upstream that is itself a cache says of how its answer was made: `X-Cache`.
+    pub from_cache: Option<String>,
 }
 
 /// What a reference names, without fetching it: free at Docker Hub, where a GET counts.
@@ -47,7 +50,9 @@ pub(super) async fn head(
     match answer.status() {
         StatusCode::OK => {}
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-            let FetchedManifest { bytes, media_type } = get(client, name, reference).await?;
+            let FetchedManifest {
+                bytes, media_type, ..
+            } = get(client, name, reference).await?;
             return Ok(ManifestHead {
                 digest: Some(named(reference).unwrap_or_else(|| Digest::of(&bytes))),
                 media_type,
@@ -78,6 +83,34 @@ pub(super) async fn head(
     })
 }
 
+/// The words in which the registry refuses a manifest, for people; `None` where there are none.
+pub(super) async fn complaint(
+    client: &Client,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Vec<Complaint>,
+    }
+    #[derive(Deserialize)]
+    struct Complaint {
+        message: String,
+    }
+    let body = client
+        .refusal(&ask(client, Method::GET, name, reference))
+        .await?;
+    let body: Body = serde_json::from_slice(&body).ok()?;
+    let first = body.errors.into_iter().next()?.message;
+    // It is somebody else's text, and goes to a terminal.
+    let shown: String = first
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(500)
+        .collect();
+    (!shown.is_empty()).then_some(shown)
+}
+
 /// A whole manifest, in memory.
 pub(super) async fn get(
     client: &Client,
@@ -97,6 +130,7 @@ pub(super) async fn get(
         answer.check_content()?;
         let declared = declared_digest(&answer);
         let media_type = media_type(&answer);
+        let from_cache = answer.header(X_CACHE).map(str::to_owned);
         let timeouts = &client.transport.timeouts;
         match answer.bytes(MAX_SIZE, timeouts.idle).await {
             Ok(bytes) => {
@@ -106,7 +140,11 @@ pub(super) async fn get(
                     let reason = format!("a manifest whose bytes are not those of {expected}");
                     return Err(UpstreamError::misbehaved(reason));
                 }
-                return Ok(FetchedManifest { bytes, media_type });
+                return Ok(FetchedManifest {
+                    bytes,
+                    media_type,
+                    from_cache,
+                });
             }
             Err(Fault::Broken(reason)) if failures + 1 < TRIES => {
                 tracing::info!(

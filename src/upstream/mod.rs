@@ -9,15 +9,19 @@
 //! request and follows where it leads, `retry` sends it again, `challenge`, `token` and
 //! `credentials` say how to identify ourselves and `grant` does it, `client` puts all that
 //! together, `pages` reads lists, and `manifest`, `blob`, `tags` and `referrers` each make something
-//! of the answers.
+//! of the answers. Whether to ask at all is for `line` (may we?), `availability` (is anybody
+//! there?) and `budget` (how often still?).
 
 mod address;
+mod availability;
 mod blob;
+mod budget;
 pub mod challenge;
 mod client;
 mod credentials;
 mod error;
 mod grant;
+mod line;
 mod manifest;
 mod pages;
 mod referrers;
@@ -29,10 +33,13 @@ mod token;
 mod transport;
 
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use crate::oci::{Digest, Reference, Referrer, RepositoryName, Tag};
 
+pub use availability::{Presence, Standing};
 pub use blob::BlobStream;
+pub use budget::{Budget, Share};
 pub use credentials::Credentials;
 pub use error::{SetupError, UpstreamError};
 pub use manifest::{FetchedManifest, ManifestHead};
@@ -63,13 +70,52 @@ impl Upstream {
         &self.client.name
     }
 
+    /// Asks nobody while `allowed` says no, and hangs up within moments when it begins to: then
+    /// everything fails as [offline](UpstreamError::Offline). It is asked often, and must be quick.
+    pub fn ask_only_while(&self, allowed: impl Fn() -> bool + Send + Sync + 'static) {
+        self.client.transport.line.open_while(allowed);
+    }
+
+    /// What can be expected of it. Who has a copy to serve looks here before he asks.
+    pub fn presence(&self) -> Presence {
+        self.client.presence()
+    }
+
+    /// Takes note that a client has waited for an answer since `asked`, and was then served a copy.
+    pub fn waited_in_vain(&self, asked: Instant) {
+        self.client.availability.waited_in_vain(asked);
+    }
+
+    /// Since when it is up or down.
+    pub fn standing(&self) -> Standing {
+        self.client.availability.standing()
+    }
+
+    /// How many pulls it still allows; `None` where it has not told, or long ago.
+    pub fn budget(&self) -> Option<Budget> {
+        self.client
+            .budget()
+            .filter(|budget| budget.holds(SystemTime::now()))
+    }
+
+    /// Until when it wants to be left alone, as it said with a 429.
+    pub fn limited_until(&self) -> Option<SystemTime> {
+        self.client.limited_until()
+    }
+
+    /// Forgets that it was down or wanted to be left alone: the next question is sent.
+    pub fn ask_again(&self) {
+        self.client.ask_again();
+    }
+
     /// What a reference names now. Free at Docker Hub, where every GET counts as a pull.
     pub async fn head_manifest(
         &self,
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<ManifestHead, UpstreamError> {
-        manifest::head(&self.client, name, reference).await
+        let asking = manifest::head(&self.client, name, reference);
+        self.client.transport.line.until_cut(asking).await
     }
 
     /// A whole manifest of at most [`MAX_SIZE`](crate::oci::manifest::MAX_SIZE) bytes, verified
@@ -79,7 +125,14 @@ impl Upstream {
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<FetchedManifest, UpstreamError> {
-        manifest::get(&self.client, name, reference).await
+        let asking = manifest::get(&self.client, name, reference);
+        self.client.transport.line.until_cut(asking).await
+    }
+
+    /// Asks once more for what was refused, for the words in which the registry refuses it. To be
+    /// shown to people only; `None` where it has none, or does not refuse it any more.
+    pub async fn complaint(&self, name: &RepositoryName, reference: &Reference) -> Option<String> {
+        manifest::complaint(&self.client, name, reference).await
     }
 
     /// The size of a blob, which proves that the repository has it.
@@ -88,7 +141,8 @@ impl Upstream {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<u64, UpstreamError> {
-        blob::size(&self.client, name, digest).await
+        let asking = blob::size(&self.client, name, digest);
+        self.client.transport.line.until_cut(asking).await
     }
 
     /// The bytes of a blob from offset `from` on, **not** verified.
@@ -98,12 +152,14 @@ impl Upstream {
         digest: &Digest,
         from: u64,
     ) -> Result<BlobStream, UpstreamError> {
-        BlobStream::open(Arc::clone(&self.client), name, digest, from).await
+        let opening = BlobStream::open(Arc::clone(&self.client), name, digest, from);
+        self.client.transport.line.until_cut(opening).await
     }
 
     /// All tags of a repository, in the upstream's order.
     pub async fn list_tags(&self, name: &RepositoryName) -> Result<Vec<Tag>, UpstreamError> {
-        tags::list(&self.client, name).await
+        let asking = tags::list(&self.client, name);
+        self.client.transport.line.until_cut(asking).await
     }
 
     /// All referrers of a manifest. A registry without the referrers API has
@@ -113,6 +169,7 @@ impl Upstream {
         name: &RepositoryName,
         subject: &Digest,
     ) -> Result<Vec<Referrer>, UpstreamError> {
-        referrers::list(&self.client, name, subject).await
+        let asking = referrers::list(&self.client, name, subject);
+        self.client.transport.line.until_cut(asking).await
     }
 }

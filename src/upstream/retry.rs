@@ -5,12 +5,17 @@ use std::hash::BuildHasher as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::StatusCode;
 use http::header::RETRY_AFTER;
+use http::{HeaderName, StatusCode};
 use tokio::time::sleep;
 
+use super::budget::{Budget, Ledger};
 use super::error::UpstreamError;
 use super::transport::{Answer, Fault, Request, Transport};
+
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const SOURCE: HeaderName = HeaderName::from_static("docker-ratelimit-source");
 
 /// How often a request is sent while the upstream fails it.
 pub(super) const TRIES: u32 = 3;
@@ -18,8 +23,10 @@ pub(super) const TRIES: u32 = 3;
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// What is waited after a 429 that does not say how long.
 const UNSAID: Duration = Duration::from_secs(5);
-/// Docker Hub's window is six hours; a user who logs in or pays is not to wait for so long.
-const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
+/// What that doubles up to, if the next answer is another such 429.
+const MAX_UNSAID: Duration = Duration::from_mins(5);
+/// Docker Hub's window is six hours. Who logs in or pays meanwhile reloads, and need not wait.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// So short a wait is not worth an error.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -37,12 +44,18 @@ pub(super) async fn send(
         let failure = match transport.send(request).await {
             Err(Fault::Final(error)) => return Err(error),
             Err(Fault::Broken(reason)) => UpstreamError::Unreachable { reason },
-            Ok(answer) => match answer.status() {
+            Ok(answer) => match gate.pass(&transport.name, &answer) {
                 StatusCode::TOO_MANY_REQUESTS => {
                     let pause = pause_asked_for(answer.header(RETRY_AFTER), SystemTime::now());
+                    let pause = pause.unwrap_or_else(|| gate.unsaid());
                     answer.discard().await;
                     if has_waited || pause > SHORT {
                         gate.close(Instant::now(), pause);
+                        tracing::warn!(
+                            "upstream {} limits our requests: it is left alone for {}",
+                            transport.name,
+                            humantime::format_duration(Duration::from_secs(pause.as_secs().max(1)))
+                        );
                         return Err(UpstreamError::RateLimited { retry_after: pause });
                     }
                     has_waited = true;
@@ -98,7 +111,7 @@ pub(super) fn backoff(first: Duration, n: u32) -> Duration {
 
 /// Between half of `pause` and all of it, so that those who failed together do not come back
 /// together.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     // Every `RandomState` has other keys; that is random enough for a pause.
     let random = RandomState::new().hash_one(()) % 1000;
     let random = u32::try_from(random).unwrap_or(0);
@@ -106,45 +119,95 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// RFC 9110 §10.2.3: seconds or a date.
-fn pause_asked_for(retry_after: Option<&str>, now: SystemTime) -> Duration {
-    let Some(text) = retry_after.map(str::trim) else {
-        return UNSAID;
+fn pause_asked_for(retry_after: Option<&str>, now: SystemTime) -> Option<Duration> {
+    let text = retry_after?.trim();
+    let pause = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(now).unwrap_or(Duration::ZERO)
     };
-    let pause = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => match httpdate::parse_http_date(text) {
-            Ok(date) => date.duration_since(now).unwrap_or(Duration::ZERO),
-            Err(_) => UNSAID,
-        },
-    };
-    pause.min(MAX_RETRY_AFTER)
+    Some(pause.min(MAX_RETRY_AFTER))
 }
 
 /// Closed while an upstream wants to be left alone: no request goes out, so that a rate limit is
 /// not answered with a storm.
 #[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<Option<Instant>>);
+pub(super) struct Gate {
+    state: Mutex<Closed>,
+    /// What is left of the pulls that are allowed here.
+    pub(super) ledger: Ledger,
+}
+
+#[derive(Debug, Default)]
+struct Closed {
+    until: Option<Instant>,
+    /// The same for people.
+    until_time: Option<SystemTime>,
+    /// How many 429 in a row did not say how long.
+    unsaid: u32,
+}
 
 impl Gate {
-    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Closed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check(&self, now: Instant) -> Result<(), UpstreamError> {
-        match self
-            .until()
-            .map(|until| until.saturating_duration_since(now))
-        {
-            Some(left) if left > Duration::ZERO => {
-                Err(UpstreamError::RateLimited { retry_after: left })
-            }
-            _ => Ok(()),
+    /// How long it stays closed.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let left = self.state().until?.saturating_duration_since(now);
+        Some(left).filter(|left| *left > Duration::ZERO)
+    }
+
+    pub(super) fn check(&self, now: Instant) -> Result<(), UpstreamError> {
+        match self.left(now) {
+            Some(retry_after) => Err(UpstreamError::RateLimited { retry_after }),
+            None => Ok(()),
         }
     }
 
     fn close(&self, now: Instant, pause: Duration) {
-        let until = &mut *self.until();
-        *until = (*until).max(now.checked_add(pause));
+        let state = &mut *self.state();
+        let until = now.checked_add(pause);
+        if until > state.until {
+            state.until = until;
+            state.until_time = SystemTime::now().checked_add(pause);
+        }
+    }
+
+    /// Until when it stays closed.
+    pub(super) fn closed_until(&self) -> Option<SystemTime> {
+        self.left(Instant::now())?;
+        self.state().until_time
+    }
+
+    /// Lets the next request out, whatever the upstream said.
+    pub(super) fn open(&self) {
+        *self.state() = Closed::default();
+    }
+
+    /// How long to wait after one more 429 that does not say it.
+    fn unsaid(&self) -> Duration {
+        let unsaid = &mut self.state().unsaid;
+        let factor = 2_u32.checked_pow(*unsaid).unwrap_or(u32::MAX);
+        *unsaid = unsaid.saturating_add(1);
+        UNSAID.saturating_mul(factor).min(MAX_UNSAID)
+    }
+
+    /// Takes down what an answer tells of limits; gives its status.
+    fn pass(&self, upstream: &str, answer: &Answer) -> StatusCode {
+        let status = answer.status();
+        if status.is_success() {
+            self.state().unsaid = 0;
+        }
+        // Elsewhere somebody else's requests are counted.
+        let header = |name| answer.header(name).filter(|_| answer.at_home);
+        let (limit, remaining) = (header(LIMIT), header(REMAINING));
+        let budget = Budget::parse(limit, remaining, header(SOURCE), SystemTime::now());
+        if let Some(budget) = budget {
+            self.ledger.write(upstream, &budget);
+        }
+        status
     }
 }
 
@@ -158,20 +221,21 @@ mod tests {
         let date = |offset: u64| httpdate::fmt_http_date(now + Duration::from_secs(offset));
         let past = httpdate::fmt_http_date(now - Duration::from_secs(9));
         for (header, seconds) in [
-            (None, 5),
-            (Some("0"), 0),
-            (Some(" 7 "), 7),
-            (Some("21600"), 600),
-            (Some("99999999999999999999999"), 5),
-            (Some("-1"), 5),
-            (Some("soon"), 5),
-            (Some(date(30).as_str()), 30),
-            (Some(date(86_400).as_str()), 600),
-            (Some(past.as_str()), 0),
+            (None, None),
+            (Some("0"), Some(0)),
+            (Some(" 7 "), Some(7)),
+            (Some("21600"), Some(21_600)),
+            (Some("99999999"), Some(86_400)),
+            (Some("99999999999999999999999"), None),
+            (Some("-1"), None),
+            (Some("soon"), None),
+            (Some(date(30).as_str()), Some(30)),
+            (Some(date(900_000).as_str()), Some(86_400)),
+            (Some(past.as_str()), Some(0)),
         ] {
             assert_eq!(
                 pause_asked_for(header, now),
-                Duration::from_secs(seconds),
+                seconds.map(Duration::from_secs),
                 "{header:?}"
             );
         }
@@ -205,5 +269,14 @@ mod tests {
         assert_eq!(gate.check(now), left(9));
         assert_eq!(gate.check(now + Duration::from_secs(5)), left(4));
         assert_eq!(gate.check(now + Duration::from_secs(9)), Ok(()));
+        gate.open();
+        assert_eq!(gate.check(now), Ok(()), "whoever opened it knows better");
+    }
+
+    #[test]
+    fn who_does_not_say_how_long_is_asked_ever_more_rarely() {
+        let gate = Gate::default();
+        let pauses: Vec<_> = (0..8).map(|_| gate.unsaid().as_secs()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
     }
 }

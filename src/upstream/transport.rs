@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::address::{Forbidden, Policy, Resolver, proxies_of_environment};
+use super::availability::Availability;
 use super::error::UpstreamError;
+use super::line::Line;
 use super::settings::Timeouts;
 use super::tls;
 
@@ -31,6 +33,9 @@ const MAX_REDIRECTS: usize = 5;
 const DRAINED: usize = 64 * 1024;
 /// As long as cloud load balancers keep an idle connection, at least.
 const POOL_IDLE: Duration = Duration::from_mins(1);
+
+/// How a cache says how an answer was made.
+pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// What is asked, and of whom.
 #[derive(Clone, Debug)]
@@ -81,7 +86,11 @@ impl From<Fault> for UpstreamError {
 #[derive(Debug)]
 pub(super) struct Transport {
     /// For the log.
-    name: String,
+    pub(super) name: String,
+    /// Where signs of life are counted as such.
+    home: url::Origin,
+    availability: Arc<Availability>,
+    pub(super) line: Line,
     client: OnceCell<Client>,
     own_authorities: Vec<CertificateDer<'static>>,
     policy: Arc<Policy>,
@@ -91,6 +100,7 @@ pub(super) struct Transport {
 impl Transport {
     /// Connections to the upstream at `url`; none is made yet.
     pub(super) fn new(
+        availability: Arc<Availability>,
         name: String,
         url: &Url,
         own_authorities: Vec<CertificateDer<'static>>,
@@ -98,6 +108,9 @@ impl Transport {
     ) -> Self {
         Self {
             name,
+            home: url.origin(),
+            availability,
+            line: Line::default(),
             client: OnceCell::new(),
             own_authorities,
             policy: Arc::new(Policy::new(url, proxies_of_environment())),
@@ -112,7 +125,12 @@ impl Transport {
         let mut at_home = true;
         for _ in 0..=MAX_REDIRECTS {
             let authorization = request.authorization.filter(|_| at_home);
-            let response = self.send_once(request, &url, authorization).await?;
+            self.line.check()?;
+            let response = self.send_once(request, &url, authorization).await;
+            if url.origin() == self.home && !matches!(response, Err(Fault::Final(_))) {
+                self.availability.heard();
+            }
+            let response = response?;
             if !is_redirect(response.status()) {
                 return Ok(Answer { response, at_home });
             }
@@ -203,7 +221,14 @@ impl Transport {
                 .await
                 .map_err(|error| UpstreamError::unreachable(error.to_string()))?;
             let config = config.map_err(|error| UpstreamError::unreachable(error.to_string()))?;
-            Client::builder()
+            let client = Client::builder();
+            // As in Go's client: no proxy is asked for this machine itself.
+            let client = if self.policy.is_this_machine() {
+                client.no_proxy()
+            } else {
+                client
+            };
+            client
                 .tls_backend_preconfigured(config)
                 .dns_resolver(Resolver(Arc::clone(&self.policy)))
                 .redirect(redirect::Policy::none())
@@ -358,7 +383,9 @@ mod tests {
             let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
             let upstream = Url::parse("https://registry.example.com").unwrap();
             let timeouts = Timeouts::default();
-            let transport = Transport::new("test".to_owned(), &upstream, Vec::new(), timeouts);
+            let availability = Arc::new(Availability::new(String::new()));
+            let name = "test".to_owned();
+            let transport = Transport::new(availability, name, &upstream, Vec::new(), timeouts);
             transport.check_hop(&from, &to).is_ok()
         };
         for (from, to) in [

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("access", &["oci"]),
+    ("acme", &["outbound", "store"]),
+    ("bundle", &["oci", "registry", "store"]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
@@ -25,16 +27,17 @@ const ARROWS: [(&str, &[&str]); 11] = [
     (
         "cli",
         &[
-            "access", "config", "http", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "upstream",
+            "events", "health",
         ],
     ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 8] = [
+const CRATES: [(&str, &[&str], &str); 9] = [
     (
         "reqwest",
-        &["upstream", "outbound", "events", "health"],
+        &["acme", "upstream", "outbound", "events", "health"],
         "the client's types stay with the clients",
     ),
     (
@@ -44,19 +47,20 @@ const CRATES: [(&str, &[&str], &str); 8] = [
     ),
     (
         "http",
-        &["http", "upstream"],
+        &["acme", "http", "upstream"],
         "statuses and headers are the wire's",
     ),
     (
         "tokio",
         &[
-            "access", "upstream", "registry", "events", "health", "http", "cli",
+            "access", "acme", "upstream", "registry", "events", "health", "http", "cli",
         ],
         "the pure and the synchronous stay so",
     ),
     ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
+    ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
 

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::support::inside::{Inside, Wanted};
 use crate::support::receiver::{Manner, Receiver};
+use crate::support::until::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,14 +22,13 @@ fn often(what: What) -> Check {
 }
 
 /// Waits until it is in service, or out of it.
-async fn until(larder: &Inside, up: bool) {
-    let waiting = async {
-        while larder.around.health.is_up() != up {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+async fn until_in_service(larder: &Inside, up: bool) {
+    let what = if up {
+        "it is healthy"
+    } else {
+        "it is unhealthy"
     };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
-    assert!(waited.is_ok(), "{:?}", larder.around.health.failing());
+    until(what, async || larder.around.health.is_up() == up).await;
 }
 
 /// Every path answers 503, and the debug listener says why.
@@ -78,10 +78,10 @@ async fn a_file_takes_the_registry_out_of_service_while_it_is_there() {
     let larder = Wanted::checking([check]).start().await;
     assert_open(&larder).await;
     std::fs::write(&path, "").unwrap();
-    until(&larder, false).await;
+    until_in_service(&larder, false).await;
     assert_closed(&larder, path.to_str().unwrap(), "file exists").await;
     std::fs::remove_file(&path).unwrap();
-    until(&larder, true).await;
+    until_in_service(&larder, true).await;
     assert_open(&larder).await;
     larder.finish().await;
 }
@@ -93,14 +93,13 @@ async fn a_data_directory_that_cannot_be_looked_at_is_unhealthy_and_a_missing_on
     let root = parent.join("root");
     let larder = Wanted::checking([often(What::Storage { root })]);
     let larder = larder.start().await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_open(&larder).await;
     // Nothing can be below a file: the look fails, even for root, whom no permission stops.
     std::fs::write(&parent, "").unwrap();
-    until(&larder, false).await;
+    until_in_service(&larder, false).await;
     assert_closed(&larder, "storagedriver_filesystem", "Not a directory").await;
+    // Now there is nothing at all.
     std::fs::remove_file(&parent).unwrap();
-    until(&larder, true).await;
+    until_in_service(&larder, true).await;
     assert_open(&larder).await;
     larder.finish().await;
 }
@@ -120,7 +119,7 @@ async fn an_address_must_answer_a_head_with_the_status_that_is_expected() {
         ..check
     }]);
     let larder = larder.start().await;
-    until(&larder, false).await;
+    until_in_service(&larder, false).await;
     let heard = asked.heard();
     assert!(heard.len() >= 3, "not before the third failure: {heard:?}");
     assert_eq!(
@@ -136,15 +135,15 @@ async fn an_address_must_answer_a_head_with_the_status_that_is_expected() {
     .await;
     // One success is enough, and then it takes three failures again.
     asked.next([Manner::Status(204)]);
-    until(&larder, true).await;
-    until(&larder, false).await;
+    until_in_service(&larder, true).await;
+    until_in_service(&larder, false).await;
     let elsewhere = Receiver::start().await;
     asked.usually(Manner::Redirect(elsewhere.url().into()));
     asked.requests(asked.heard().len() + 2).await;
     assert_closed(&larder, &name, "redirects are not followed").await;
     assert!(elsewhere.heard().is_empty());
     asked.usually(Manner::Status(204));
-    until(&larder, true).await;
+    until_in_service(&larder, true).await;
     assert_open(&larder).await;
     larder.finish().await;
 }
@@ -160,7 +159,7 @@ async fn an_address_that_does_not_answer_in_time_is_unhealthy() {
         timeout: Duration::from_millis(50),
     });
     let larder = Wanted::checking([check]).start().await;
-    until(&larder, false).await;
+    until_in_service(&larder, false).await;
     let name = format!("http://{}/hooks/s3cret-path", asked.address());
     assert_closed(&larder, &name, "no answer in time").await;
     larder.finish().await;
@@ -179,10 +178,10 @@ async fn a_port_must_take_connections() {
     open.accept().await.unwrap();
     assert_open(&larder).await;
     drop(open);
-    until(&larder, false).await;
+    until_in_service(&larder, false).await;
     assert_closed(&larder, &addr, "refused").await;
     let open = TcpListener::bind(&addr).await.unwrap();
-    until(&larder, true).await;
+    until_in_service(&larder, true).await;
     assert_open(&larder).await;
     drop(open);
     larder.finish().await;
@@ -197,17 +196,16 @@ async fn several_failures_are_all_shown_and_all_have_to_go() {
     for path in &paths {
         std::fs::write(path, "").unwrap();
     }
-    let shown = async || larder.debug("/debug/health").await.json();
-    while shown().await.as_object().unwrap().len() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let shown = async || {
+        let shown = larder.debug("/debug/health").await.json();
+        shown.as_object().unwrap().len()
+    };
+    until("both are shown", async || shown().await == 2).await;
     std::fs::remove_file(&paths[0]).unwrap();
-    while shown().await.as_object().unwrap().len() > 1 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("one is shown", async || shown().await == 1).await;
     assert_closed(&larder, paths[1].to_str().unwrap(), "file exists").await;
     std::fs::remove_file(&paths[1]).unwrap();
-    until(&larder, true).await;
+    until_in_service(&larder, true).await;
     larder.finish().await;
 }
 

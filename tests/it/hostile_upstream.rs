@@ -99,7 +99,7 @@ async fn an_upstream_that_is_away_or_silent_is_told_apart_from_one_that_has_noth
         "/v2/library/x/blobs/{}",
         Image::random(1, &[3000]).config_digest()
     );
-    let larder = Options::mirror_of(&hub).start().await;
+    let mut larder = Options::mirror_of(&hub).start().await;
     assert_eq!(larder.get("/v2/library/x/manifests/none").await.status, 404);
     hub.down().await;
     let away = larder.get("/v2/library/x/manifests/1").await;
@@ -111,6 +111,7 @@ async fn an_upstream_that_is_away_or_silent_is_told_apart_from_one_that_has_noth
         (404, "BLOB_UNKNOWN")
     );
     hub.up().await;
+    larder.hang_up().await;
     let stall = hub.fault(Fault::on(Where::manifests()).does(What::StallHeaders));
     let silent = larder.get("/v2/library/x/manifests/1").await;
     assert_eq!(
@@ -118,6 +119,7 @@ async fn an_upstream_that_is_away_or_silent_is_told_apart_from_one_that_has_noth
         (504, "UNAVAILABLE")
     );
     hub.heal(stall);
+    larder.hang_up().await;
     assert_eq!(larder.get("/v2/library/x/manifests/1").await.status, 200);
     assert_eq!(larder.get(&blob).await.status, 200);
     larder.finish().await;

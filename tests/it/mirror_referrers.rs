@@ -85,6 +85,8 @@ async fn a_list_that_was_served_once_is_served_again() {
     assert!(stale.header("warning").starts_with("299 - \""), "{stale:?}");
     assert_eq!(stale.json(), first);
     hub.up().await;
+    // It would be asked again after a while, or now.
+    larder.hang_up().await;
     push_with_artifacts(&hub, &["a/x", "a/new"]);
     let (fresh, cache) = list(&larder, &subject, "").await;
     assert_eq!(

@@ -301,8 +301,9 @@ async fn tags_are_the_upstreams_and_our_own_and_outlive_it() {
     for (tag, seed) in [("1", 1), ("2", 2), ("3", 3)] {
         hub.push("library/x", tag, &Image::random(seed, &[3000]));
     }
-    let larder = Options::mirror_of(&hub).never_fresh().start().await;
-    let list = || larder.get("/v2/library/x/tags/list");
+    let mut larder = Options::mirror_of(&hub).never_fresh().start().await;
+    let tags_of = "/v2/library/x/tags/list";
+    let list = || larder.get(tags_of);
     assert_eq!(
         list().await.json(),
         json!({ "name": "library/x", "tags": ["1", "2", "3"] })
@@ -334,6 +335,8 @@ async fn tags_are_the_upstreams_and_our_own_and_outlive_it() {
         "nothing is known, and the upstream is down"
     );
     hub.up().await;
+    // It would be asked again after a while, or now.
+    larder.hang_up().await;
     let unknown = larder.get("/v2/library/none/tags/list").await;
     assert_eq!(
         (unknown.status, unknown.code().as_str()),

@@ -11,6 +11,7 @@ use crate::support::image::{Image, sha256};
 use crate::support::inside::{Inside, Paper, Wanted};
 use crate::support::programs::{Dockerd, File};
 use crate::support::receiver::{Manner, Receiver};
+use crate::support::until::until;
 
 /// One that is tried again quickly.
 fn endpoint(receiver: &Receiver) -> Endpoint {
@@ -325,9 +326,8 @@ async fn events_wait_for_an_endpoint_that_is_down() {
             .status,
         200
     );
-    while metrics(&larder).errors < 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let failing = async || metrics(&larder).errors >= 3;
+    until("three attempts have failed", failing).await;
     assert_eq!(metrics(&larder).pending, 2);
     let receiver = Receiver::on(address).await;
     let expected = ["push", "pull"].map(|action| format!("{action} team/app {digest} -"));
@@ -504,9 +504,8 @@ async fn neither_the_log_nor_the_counters_show_an_endpoints_secrets() {
     receiver.events(2).await;
     drop(receiver);
     larder.push_blob("team/app", b"more").await;
-    while metrics(&larder).errors < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let failing = async || metrics(&larder).errors >= 2;
+    until("two attempts have failed", failing).await;
     let vars = larder.debug("/debug/vars").await;
     larder.finish_within(Duration::from_millis(100)).await;
     let written = log.text();

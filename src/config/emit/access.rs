@@ -7,8 +7,20 @@ use super::lines::{Lines, bool, list, paths, quote, word};
 
 pub(super) fn tls(out: &mut Lines, tls: &Tls) {
     out.open(1, "tls");
-    out.path(2, "certificate", &tls.certificate);
-    out.path(2, "key", &tls.key);
+    if let Some(settings) = &tls.lets_encrypt {
+        out.open(2, "letsencrypt");
+        if let Some(cache) = &settings.cache {
+            out.path(3, "cachefile", cache);
+        }
+        if let Some(email) = &settings.email {
+            out.pair(3, "email", &quote(email));
+        }
+        out.pair(3, "hosts", &list(&settings.hosts));
+        out.pair(3, "directoryurl", &quote(settings.directory.as_str()));
+    } else {
+        out.path(2, "certificate", &tls.certificate);
+        out.path(2, "key", &tls.key);
+    }
     if !tls.client_cas.is_empty() {
         out.pair(2, "clientcas", &paths(&tls.client_cas));
         out.pair(2, "clientauth", word(&CLIENT_AUTHS, tls.client_auth));

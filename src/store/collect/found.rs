@@ -71,10 +71,10 @@ pub(super) struct Found {
 
 /// A directory that holds a repository.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(in crate::store) struct Place {
     /// Its path below `repositories`, as text.
-    pub(super) name: String,
-    pub(super) directory: PathBuf,
+    pub(in crate::store) name: String,
+    pub(in crate::store) directory: PathBuf,
 }
 
 impl Place {
@@ -102,7 +102,7 @@ impl Interned {
 
 /// Every directory that has links, in the order of the catalog. Symbolic links to directories are
 /// followed, as they are when their content is asked for, but no directory is entered twice.
-pub(super) fn places(store: &Store) -> Result<Vec<Place>, StoreError> {
+pub(in crate::store) fn places(store: &Store) -> Result<Vec<Place>, StoreError> {
     let mut walk = Walk::default();
     walk.descend(store.layout().repositories(), "")?;
     Ok(walk.places)

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -65,33 +65,23 @@ impl Remover<'_> {
         marking: &mut Marking<'f>,
         condemned: Vec<(&'f Digest, &'f Link)>,
     ) -> Result<usize, CollectError> {
-        if self.dry_run {
-            return Ok(condemned.len());
-        }
-        let mut removed = 0;
-        self.in_batches(
-            condemned,
-            |(digest, link)| {
-                let path = self.store.layout().revision_link(name, digest);
-                if marking.keeps(digest) {
-                    return Ok(None);
+        let path = |digest: &Digest| self.store.layout().revision_link(name, digest);
+        self.links(condemned, path, |digest, path, now| {
+            if marking.keeps(digest) {
+                return Ok(false);
+            }
+            match now {
+                Now::Touched => marking.keep(digest),
+                Now::Gone => {}
+                Now::Same => {
+                    self.forget_history(name, found, digest)?;
+                    publish::unlink(path)?;
+                    publish::unlink(&self.store.layout().revision_media_type(name, digest))?;
+                    return Ok(true);
                 }
-                match Now::of(&path, link.seen)? {
-                    Now::Touched => marking.keep(digest),
-                    Now::Gone => {}
-                    Now::Same => {
-                        self.forget_history(name, found, digest)?;
-                        publish::unlink(&path)?;
-                        publish::unlink(&self.store.layout().revision_media_type(name, digest))?;
-                        remove_directory_of(&path);
-                        removed += 1;
-                    }
-                }
-                Ok(None)
-            },
-            |_| (),
-        )?;
-        Ok(removed)
+            }
+            Ok(false)
+        })
     }
 
     /// Removes what tags once named.
@@ -118,27 +108,38 @@ impl Remover<'_> {
         condemned: Vec<(&Digest, &Link)>,
         linked: &mut HashSet<Digest>,
     ) -> Result<usize, CollectError> {
+        let path = |digest: &Digest| self.store.layout().layer_link(name, digest);
+        self.links(condemned, path, |_, path, now| {
+            match now {
+                Now::Touched => linked.extend(link::read(path)?),
+                Now::Gone => {}
+                Now::Same => return publish::unlink(path),
+            }
+            Ok(false)
+        })
+    }
+
+    /// Looks at links once more, with nobody linking: `remove` is told what has become of each, and
+    /// says whether it went. Says how many went.
+    fn links<'f>(
+        &self,
+        condemned: Vec<(&'f Digest, &'f Link)>,
+        path_of: impl Fn(&Digest) -> PathBuf,
+        mut remove: impl FnMut(&'f Digest, &Path, Now) -> Result<bool, StoreError>,
+    ) -> Result<usize, CollectError> {
         if self.dry_run {
             return Ok(condemned.len());
         }
         let mut removed = 0;
-        self.in_batches(
-            condemned,
-            |(digest, seen)| {
-                let path = self.store.layout().layer_link(name, digest);
-                match Now::of(&path, seen.seen)? {
-                    Now::Touched => linked.extend(link::read(&path)?),
-                    Now::Gone => {}
-                    Now::Same => {
-                        publish::unlink(&path)?;
-                        remove_directory_of(&path);
-                        removed += 1;
-                    }
-                }
-                Ok(None)
-            },
-            |_| (),
-        )?;
+        let look = |(digest, link): (&'f Digest, &'f Link)| {
+            let path = path_of(digest);
+            if remove(digest, &path, Now::of(&path, link.seen)?)? {
+                remove_directory_of(&path);
+                removed += 1;
+            }
+            Ok(None)
+        };
+        self.in_batches(condemned, look, |_| ())?;
         Ok(removed)
     }
 

@@ -8,6 +8,7 @@ use crate::support::image::Image;
 use crate::support::programs::{
     Answer, Dockerd, File, Htpasswd, Larder, Options, Recorder, Skopeo,
 };
+use crate::support::until::until;
 
 const FILES: &[File<'static>] = &[("etc/greeting", b"hello\n")];
 
@@ -82,29 +83,17 @@ async fn a_removed_user_is_out_at_once() {
     let options = protected(Options::registry(), &users, &open_for_pulls());
     let larder = options.start().await;
     let annas = token(&larder, Identity::Anna, "").await.unwrap();
-    let uploads = "/v2/team/app/blobs/uploads/";
-    let push = || async {
-        let by_token = bearer(&larder, "POST", uploads, &annas).await;
-        let by_password = Identity::Anna.request(&larder, "POST", uploads);
-        let by_password = larder.send(by_password).await;
-        for answer in [&by_token, &by_password] {
-            if answer.status == 202 {
-                let cancel = Identity::Bob.request(&larder, "DELETE", answer.header("location"));
-                assert_eq!(larder.send(cancel).await.status, 204);
-            }
-        }
+    // There is no such session, which only those are told who may push.
+    let path = "/v2/team/app/blobs/uploads/0197a1f0-0000-7000-8000-000000000000";
+    let told = || async {
+        let by_token = bearer(&larder, "GET", path, &annas).await;
+        let by_password = Identity::Anna.get(&larder, path).await;
         (by_token.status, by_password.status)
     };
-    assert_eq!(push().await, (202, 202));
+    assert_eq!(told().await, (404, 404));
     users.replace(&USERS[1..]);
     // The file is looked at once a second at most.
-    let gone = async {
-        while push().await != (401, 401) {
-            tokio::task::yield_now().await;
-        }
-    };
-    let patience = std::time::Duration::from_secs(10);
-    tokio::time::timeout(patience, gone).await.expect("out");
+    until("she is out", async || told().await == (401, 401)).await;
     larder.finish().await;
 }
 

@@ -3,6 +3,7 @@
 mod challenges;
 mod matrix;
 mod secrets;
+mod sessions;
 mod tokens;
 
 use serde_json::{Value, json};

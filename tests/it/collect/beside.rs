@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
-use std::time::Duration;
 
 use super::{age, data};
 use crate::registry::{assert_pullable, delete, push_small};
@@ -86,6 +85,7 @@ async fn a_collection_that_is_killed_leaves_a_sound_tree() {
     let mut larder = Options::registry().start().await;
     for round in 0..12 {
         litter(&larder, round).await;
+        let before = files(&larder.tree()).len();
         let (mut command, _home) = larder.collector(&["-m", "--grace", "0s"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut collector = command.spawn().expect("larder starts");
@@ -94,8 +94,11 @@ async fn a_collection_that_is_killed_leaves_a_sound_tree() {
         let mut line = String::new();
         said.read_line(&mut line).expect("a line");
         assert!(line.contains("collecting beside it"), "{line}");
-        // Wherever it is by then: from hardly started to through.
-        tokio::time::sleep(Duration::from_millis(2 + 6 * round as u64)).await;
+        // From hardly started to nearly through: it is killed once so many of its files are gone.
+        let gone = || before.saturating_sub(files(&larder.tree()).len());
+        while gone() < 2 * round && collector.try_wait().expect("our own child").is_none() {
+            tokio::task::yield_now().await;
+        }
         // The server is killed in the middle of it, too.
         if round % 3 == 2 {
             larder.kill().await;
@@ -117,8 +120,8 @@ async fn a_collection_that_is_killed_leaves_a_sound_tree() {
         .expect_success();
     let litter = files(&larder.tree().join("repositories/litter"));
     assert!(litter.is_empty(), "{litter:#?}");
-    // A collection that is killed while it reads the file system's time leaves the file it read it
-    // off. It is named as other torn writes are, and is swept like them.
+    // Where files must have names, a collection that is killed while it reads the file system's
+    // time leaves the file it read it off. It is swept as other torn writes are.
     larder.finish_with_parts().await;
 }
 

@@ -2,6 +2,7 @@
 //! to goes, and nothing else does, whatever happens at the same time.
 
 mod beside;
+mod command;
 mod distribution;
 mod soak;
 mod traps;

@@ -224,7 +224,6 @@ fn no_key_of_distribution_is_unknown() {
             "auth.token.signingalgorithms[2]",
             "middleware has no effect",
             "http.tls.ciphersuites[2]",
-            "http.h2c has no effect",
             "proxy.ttl has no effect",
             "policy has no effect",
             "compatibility has no effect",
@@ -250,7 +249,6 @@ fn what_larder_does_not_do_is_in_the_manual() {
         }
     }
     for key in [
-        "http.tls.letsencrypt",
         "proxy.exec",
         "auth.silly",
         "storage.s3",

@@ -216,11 +216,11 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "version: 0.1\nhttp:\n  tls:\n    letsencrypt: {cachefile: /x, email: a@b.c}",
-        "config.yml:4: http.tls.letsencrypt: larder does not get certificates itself; let certbot",
+        "config.yml:4: http.tls.letsencrypt",
     ),
     (
-        "version: 0.1\nhttp: {tls: {certificate: /c, key: /k, letsencrypt: {cachefile: /x}}}",
-        "config.yml:2: http.tls.letsencrypt: larder does not",
+        "version: 0.1\nhttp: {tls: {certificate: /c, key: /k, letsencrypt: {cachefile: /x, hosts: [a.b]}}}",
+        "config.yml:2: http.tls: there is letsencrypt, and certificate or key",
     ),
     (
         "version: 0.1\nlog: {fields: {a: [b]}}",

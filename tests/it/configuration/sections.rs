@@ -79,6 +79,7 @@ fn tls_in_the_words_of_go() {
         client_auth: ClientAuth::RequireAndVerify,
         minimum: TlsVersion::Tls12,
         cipher_suites: Vec::new(),
+        lets_encrypt: None,
     };
     assert_eq!(short.http.tls.as_ref(), Some(&expected));
     survives_being_written_out(&short);

@@ -203,7 +203,11 @@ async fn a_damaged_manifest_is_not_served_and_heals_by_a_push() {
         sound.replace("schemaVersion", "schemaversion"),
     )
     .unwrap();
-    assert_refused(&larder.get("/v2/a/manifests/v1").await, 500, "UNKNOWN");
+    assert_refused(
+        &larder.get("/v2/a/manifests/v1").await,
+        404,
+        "MANIFEST_UNKNOWN",
+    );
     push_small(&larder, "a", "v1", "{}").await;
     assert_eq!(
         larder.get("/v2/a/manifests/v1").await.body,

@@ -92,6 +92,55 @@ async fn the_configuration_that_is_printed_loads_again() {
 }
 
 #[tokio::test]
+async fn a_printed_configuration_that_nobody_takes_is_told_of() {
+    let home = directory();
+    let (reader, gone) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let outputs = [
+        (Stdio::from(gone), Some(0), ""),
+        (
+            full.unwrap().into(),
+            Some(1),
+            "larder: cannot write to standard output: No space left on device (os error 28)\n",
+        ),
+    ];
+    for (out, code, complaint) in outputs {
+        let mut config = program(home.path(), &["config"]);
+        let ended = config.stdout(out).spawn().unwrap().wait_with_output();
+        let ended = timeout(PATIENCE, ended).await.expect("an end").unwrap();
+        assert_eq!(ended.status.code(), code);
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), complaint);
+    }
+}
+
+/// Distribution 2.8 and 3 say the same, and end well.
+#[tokio::test]
+async fn by_distributions_name_an_unknown_command_gets_distributions_answer() {
+    let home = directory();
+    let registry = home.path().join("registry");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_larder"), &registry).unwrap();
+    let theirs = Command::new("docker-registry").arg("mirror").output();
+    let theirs = theirs.await.expect("docker-registry is installed");
+    let mut ours = program(home.path(), &["mirror"]);
+    ours.arg0(&registry);
+    let ours = output(ours).await;
+    assert_eq!(ours.status.code(), theirs.status.code());
+    let (ours, theirs) = (ours.stderr, theirs.stderr);
+    let [ours, theirs] = [ours, theirs].map(|said| String::from_utf8(said).unwrap());
+    assert_eq!(ours.trim_end(), theirs.trim_end());
+    // A file is none: the entry point of Distribution's image serves it.
+    let mut file = program(home.path(), &["mirror.yml"]);
+    file.arg0(&registry);
+    let file = output(file).await;
+    assert_eq!(file.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&file.stderr).contains("cannot read the configuration"));
+    // Nor is it one for larder.
+    let (code, _, complaint) = run(home.path(), &["mirror"]).await;
+    assert_eq!(code, Some(1), "{complaint}");
+}
+
+#[tokio::test]
 async fn a_configuration_that_is_wrong_gets_one_clear_line() {
     let home = directory();
     for (text, wanted) in [
@@ -315,10 +364,10 @@ async fn a_data_directory_that_takes_no_writes_is_served_and_pushes_are_told() {
         json!({"repositories": ["a"]})
     );
     let uploads = larder.request("POST", "/v2/a/blobs/uploads/");
-    assert_refused(&larder.send(uploads).await, 503, "UNAVAILABLE");
+    assert_refused(&larder.send(uploads).await, 507, "UNAVAILABLE");
     assert_refused(
         &delete(&larder, "/v2/a/manifests/v1").await,
-        503,
+        507,
         "UNAVAILABLE",
     );
     assert_eq!(larder.get("/v2/a/manifests/v1").await.body, manifest);

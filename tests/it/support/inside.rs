@@ -13,7 +13,7 @@ use larder::health::{Check, Health};
 use larder::http::{
     AccessLog, Debug, DebugServer, Handler, Listen, Manners, Server, Stop, Surroundings,
 };
-use larder::registry::{Registry, Settings, Validation};
+use larder::registry::{Keeping, MinFree, Registry, Settings, Validation, Warm};
 use larder::store::Store;
 use larder::upstream::{self, Upstream};
 use tempfile::TempDir;
@@ -143,8 +143,14 @@ impl Wanted {
 
 fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
     let settings = Settings {
+        // However full the disk is that the tests run on.
+        keeping: Keeping {
+            min_free: MinFree::Bytes(0),
+            ..Keeping::default()
+        },
         fresh_for: Duration::from_mins(5),
         offline: false,
+        hold: Vec::new(),
         delete: true,
         readonly: false,
         catalog_limit: 1000,
@@ -152,6 +158,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
         purging: None,
         validation: Validation::default(),
         collecting: None,
+        warm: Warm::default(),
     };
     let name = "docker.io".to_owned();
     let default = hub.is_some().then(|| name.clone());
@@ -174,6 +181,7 @@ fn registry(store: Store, hub: Option<(url::Url, String)>) -> Registry {
         upstreams.into_iter().collect::<BTreeMap<_, _>>(),
         default,
     )
+    .expect("no holds")
 }
 
 impl Inside {

@@ -170,6 +170,7 @@ fn bend(
         What::Status(status, headers, body) => *reply = other(status, headers, body),
         What::Body(body) => reply.body = body.into(),
         What::Header(name, value) => reply.headers.push((name.to_owned(), value)),
+        What::OtherHeader(name, value) => reply.replace(name, value),
         What::Challenge(lines) => *reply = challenge(lines),
         What::Html => *reply = portal(),
         What::Redirect(status, to) => *reply = Reply::new(status).with("location", to),

@@ -117,6 +117,8 @@ pub(crate) enum What {
     Body(Vec<u8>),
     /// One more header line, even a second one of a name, even a second content-length.
     Header(&'static str, String),
+    /// Another value of a (lower-case) header.
+    OtherHeader(&'static str, String),
     /// 401 with these `WWW-Authenticate` lines.
     Challenge(Vec<String>),
     /// 200 and a page, as a captive portal answers.

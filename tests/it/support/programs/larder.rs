@@ -38,6 +38,14 @@ pub(crate) struct Larder {
     home: TempDir,
 }
 
+/// A larder that is not running: its configuration and its data directory.
+pub(crate) struct Resting {
+    config: Value,
+    environment: Vec<(String, String)>,
+    root: PathBuf,
+    home: TempDir,
+}
+
 /// How a larder ended that could not start.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -95,6 +103,8 @@ impl Options {
                 "version": 0.1,
                 "storage": { "delete": { "enabled": true } },
                 "http": { "addr": "127.0.0.1:0" },
+                // However full the disk is that the tests run on.
+                "cache": { "minfree": "0" },
             }),
             root: None,
             environment: Vec::new(),
@@ -153,6 +163,19 @@ impl Options {
             .set(&["http", "tls", "key"], json!(key))
     }
 
+    /// Runs a command that takes its configuration with `-c`, on a data directory.
+    pub(crate) async fn tool(&self, root: &Path, arguments: &[&str]) -> Output {
+        let (command, _home) = self.tool_command(root, arguments);
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn tool_command(&self, root: &Path, arguments: &[&str]) -> (Command, TempDir) {
+        let mut config = self.config.clone();
+        config["storage"]["filesystem"]["rootdirectory"] = json!(root);
+        tool(&config, &self.environment, arguments)
+    }
+
     /// Starts a larder that ends by itself, and says how.
     pub(crate) async fn fail(mut self) -> Failure {
         let (home, data) = (new_home("larder"), new_home("data"));
@@ -165,6 +188,20 @@ impl Options {
         Failure {
             status,
             log: daemon.written(),
+        }
+    }
+
+    /// Starts nothing: for commands that work alone.
+    pub(crate) fn rest(self) -> Resting {
+        let home = new_home("data");
+        let root = self.root.unwrap_or_else(|| home.path().join("root"));
+        let mut config = self.config;
+        config["storage"]["filesystem"]["rootdirectory"] = json!(root);
+        Resting {
+            config,
+            environment: self.environment,
+            root,
+            home,
         }
     }
 
@@ -188,6 +225,64 @@ impl Options {
             home,
         }
     }
+}
+
+impl Resting {
+    /// The data directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The tree in the data directory.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.root.join("docker/registry/v2")
+    }
+
+    /// A directory for a test's own files.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A larder on the same data directory, yet to be started. It must not outlive this.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            config: self.config.clone(),
+            root: Some(self.root.clone()),
+            environment: self.environment.clone(),
+            trusted: None,
+        }
+    }
+
+    /// Runs a command that takes its configuration as `-c`.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let (command, _home) = self.command(arguments);
+        run(command, b"").await
+    }
+
+    /// The same with something on its standard input.
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let (command, _home) = self.command(arguments);
+        run(command, input.as_bytes()).await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Command, TempDir) {
+        let home = new_home("command");
+        let arguments = [arguments, &["-c"]].concat();
+        let command = larder(&self.config, &self.environment, &home, &arguments);
+        (command, home)
+    }
+}
+
+fn tool(
+    config: &Value,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> (Command, TempDir) {
+    let home = new_home("tool");
+    let arguments = [arguments, &["-c"]].concat();
+    let command = larder(config, environment, &home, &arguments);
+    (command, home)
 }
 
 async fn launch(config: &Value, environment: &[(String, String)]) -> (Daemon, String) {
@@ -220,7 +315,8 @@ fn larder(
 
 fn listening_on(line: &str) -> Option<String> {
     let (_, url) = line.split_once("listening on http")?;
-    let address = url.strip_prefix('s').unwrap_or(url).strip_prefix("://")?;
+    let schemes = ["s://", "+unix://", "://"];
+    let address = schemes.iter().find_map(|end| url.strip_prefix(end))?;
     Some(address.split_whitespace().next()?.to_owned())
 }
 
@@ -444,6 +540,30 @@ impl Larder {
             .expect("larder starts")
     }
 
+    /// Runs a command that takes its configuration as `-c`, on its data directory, whether it runs
+    /// or not.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_as(&[], arguments).await
+    }
+
+    /// The same with more variables in its environment.
+    pub(crate) async fn run_as(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let (mut command, _home) = self.command(arguments);
+        command.envs(variables.iter().copied());
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Command, TempDir) {
+        let home = new_home("command");
+        let mut config = self.config.clone();
+        // Where it is, not where it was told to look for a port.
+        config["http"]["addr"] = json!(self.address);
+        let arguments = [arguments, &["-c"]].concat();
+        let command = larder(&config, &self.environment, &home, &arguments);
+        (command, home)
+    }
+
     /// Runs `garbage-collect` on its data directory, whether it runs or not.
     pub(crate) async fn garbage_collect(&self, arguments: &[&str]) -> Output {
         let (command, _home) = self.collector(arguments);
@@ -456,6 +576,24 @@ impl Larder {
         let arguments = [&["garbage-collect"], arguments].concat();
         let command = larder(&self.config, &self.environment, &home, &arguments);
         (command, home)
+    }
+
+    /// A server with the configuration of this one, as a command that a test starts.
+    pub(crate) fn server(&self) -> (Command, TempDir) {
+        let home = new_home("server");
+        let command = larder(&self.config, &self.environment, &home, &["serve"]);
+        (command, home)
+    }
+
+    /// Runs a command that takes its configuration with `-c` beside it, on its data directory.
+    pub(crate) async fn tool(&self, arguments: &[&str]) -> Output {
+        let (command, _home) = self.tool_command(arguments);
+        run(command, b"").await
+    }
+
+    /// The same as a command that a test starts, and the directory that it needs as long.
+    pub(crate) fn tool_command(&self, arguments: &[&str]) -> (Command, TempDir) {
+        tool(&self.config, &self.environment, arguments)
     }
 
     /// Asks it to stop, and checks that it leaves nothing behind: it exits with 0 (all its tasks

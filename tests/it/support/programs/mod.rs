@@ -1,5 +1,5 @@
 //! Real programs as test clients and upstreams: dockerd, containerd, skopeo, buildah and Debian's
-//! `docker-registry`.
+//! `docker-registry`; and `strace`, by which the kernel fails.
 //!
 //! Each gets a directory of its own under the temporary directory and an environment of its own, so
 //! that any number of them run side by side and nothing of the machine's configuration shows
@@ -9,13 +9,16 @@
 mod archive;
 mod buildah;
 mod containerd;
+mod curl;
 mod daemon;
 mod distribution;
 mod dockerd;
 mod htpasswd;
 mod larder;
+mod pebble;
 mod recorder;
 mod skopeo;
+mod strace;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -29,12 +32,15 @@ use tokio::time::timeout;
 pub(crate) use self::archive::File;
 pub(crate) use self::buildah::Buildah;
 pub(crate) use self::containerd::Containerd;
+pub(crate) use self::curl::Curl;
 pub(crate) use self::distribution::{Distribution, DistributionOptions, TokenAuth};
 pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
 pub(crate) use self::htpasswd::Htpasswd;
-pub(crate) use self::larder::{Answer, Larder, Options, client_trusting};
+pub(crate) use self::larder::{Answer, Larder, Options, Resting, client_trusting};
+pub(crate) use self::pebble::{Pebble, free_port};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
+pub(crate) use self::strace::Failing;
 
 /// Longer than the 75 seconds for which dockerd repeats a blob that is answered with a 5xx.
 const COMMAND_LIMIT: Duration = Duration::from_mins(3);
@@ -44,7 +50,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -54,6 +60,10 @@ const PACKAGES: [(&str, &str); 9] = [
     ("buildah", "buildah"),
     ("umount", "mount"),
     ("htpasswd", "apache2-utils"),
+    ("curl", "curl"),
+    ("pebble", "pebble"),
+    ("pebble-challtestsrv", "pebble"),
+    ("strace", "strace"),
 ];
 
 /// What a command printed, and whether it succeeded.

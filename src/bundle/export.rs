@@ -1,0 +1,203 @@
+//! Writing a bundle: each blob is hashed while it is written, and one that is not what its digest
+//! says ends it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use crate::oci::Hasher;
+
+use super::error::ExportError;
+use super::form;
+use super::plan::{Item, Plan};
+use super::{CHUNK, Watch, in_parallel, tar, workers};
+
+/// What becomes one entry, and where it begins.
+struct Entry<'a> {
+    head: Vec<u8>,
+    content: Content<'a>,
+    size: u64,
+    offset: u64,
+}
+
+enum Content<'a> {
+    Bytes(Vec<u8>),
+    Manifest(&'a Item),
+    Blob(&'a Item),
+    /// What ends the archive.
+    End,
+}
+
+/// A bundle, ready to be written.
+pub struct Writing<'a> {
+    plan: &'a Plan,
+    entries: Vec<Entry<'a>>,
+    size: u64,
+}
+
+impl Plan {
+    /// Lays out the file: the index first, then manifests, then blobs, so that whoever reads it
+    /// can judge it early.
+    pub fn lay_out(&self) -> Result<Writing<'_>, ExportError> {
+        let json = |error: serde_json::Error| ExportError::Write(error.into());
+        let layout = form::Layout {
+            version: form::LAYOUT_VERSION.to_owned(),
+        };
+        let mut writing = Writing {
+            plan: self,
+            entries: Vec::new(),
+            size: 0,
+        };
+        let layout = serde_json::to_vec(&layout).map_err(json)?;
+        writing.add(form::LAYOUT, layout.len() as u64, Content::Bytes(layout));
+        let index = serde_json::to_vec(&self.index).map_err(json)?;
+        writing.add(form::INDEX, index.len() as u64, Content::Bytes(index));
+        if !self.saved.is_empty() {
+            let saved = serde_json::to_vec(&self.saved).map_err(json)?;
+            writing.add(form::DOCKER, saved.len() as u64, Content::Bytes(saved));
+        }
+        for item in &self.manifests {
+            let name = form::blob_name(&item.digest);
+            writing.add(&name, item.size, Content::Manifest(item));
+        }
+        for item in &self.blobs {
+            let name = form::blob_name(&item.digest);
+            writing.add(&name, item.size, Content::Blob(item));
+        }
+        writing.entries.push(Entry {
+            head: Vec::new(),
+            content: Content::End,
+            size: tar::END as u64,
+            offset: writing.size,
+        });
+        writing.size += tar::END as u64;
+        Ok(writing)
+    }
+}
+
+impl<'a> Writing<'a> {
+    fn add(&mut self, name: &str, size: u64, content: Content<'a>) {
+        let head = tar::head(name, size);
+        let length = head.len() as u64 + size + tar::padding(size);
+        self.entries.push(Entry {
+            head,
+            content,
+            size,
+            offset: self.size,
+        });
+        self.size += length;
+    }
+
+    /// The size of the whole file in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes an empty file, durable on return.
+    ///
+    /// Where the file system can set the room aside, several blobs are written at a time, each at
+    /// its place. Where it cannot (FAT), it would fill what is skipped with zeros first.
+    pub fn to_file(&self, file: &File, watch: Watch<'_>) -> Result<(), ExportError> {
+        let reserved = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, self.size);
+        let workers = match reserved {
+            Ok(()) => workers(),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => 1,
+            Err(error) => return Err(ExportError::Write(error.into())),
+        };
+        in_parallel(&self.entries, workers, |entry| {
+            let mut at = entry.offset;
+            self.write(entry, watch, &mut |bytes| {
+                file.write_all_at(bytes, at)?;
+                at += bytes.len() as u64;
+                Ok(())
+            })
+        })?;
+        file.sync_all().map_err(ExportError::Write)
+    }
+
+    /// Writes from the beginning to the end.
+    pub fn to_stream(&self, out: &mut dyn Write, watch: Watch<'_>) -> Result<(), ExportError> {
+        for entry in &self.entries {
+            self.write(entry, watch, &mut |bytes| out.write_all(bytes))?;
+        }
+        out.flush().map_err(ExportError::Write)
+    }
+
+    fn write(
+        &self,
+        entry: &Entry<'_>,
+        watch: Watch<'_>,
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ExportError> {
+        let mut put = |bytes: &[u8]| {
+            if (watch.stop)() {
+                return Err(ExportError::Stopped);
+            }
+            out(bytes).map_err(ExportError::Write)?;
+            (watch.moved)(bytes.len() as u64);
+            Ok(())
+        };
+        put(&entry.head)?;
+        match &entry.content {
+            Content::Bytes(bytes) => put(bytes)?,
+            Content::Manifest(item) => {
+                let stored = item.repository.manifest(&item.digest)?;
+                put(&stored.ok_or_else(|| self.gone(item))?.bytes)?;
+            }
+            Content::Blob(item) => self.blob(item, &mut put)?,
+            Content::End => put(&[0; tar::END])?,
+        }
+        let padding = [0; 512];
+        let padding = &padding[..usize::try_from(tar::padding(entry.size)).unwrap_or(0)];
+        put(padding)
+    }
+
+    fn blob(
+        &self,
+        item: &Item,
+        put: &mut dyn FnMut(&[u8]) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
+        let blob = item.repository.blob(&item.digest)?;
+        let blob = blob.ok_or_else(|| self.gone(item))?;
+        let mut hasher = Hasher::new(item.digest.algorithm());
+        let mut done = 0;
+        while done < item.size {
+            let length = (item.size - done).min(CHUNK as u64);
+            let length = usize::try_from(length).unwrap_or(CHUNK);
+            let bytes = blob.read_at(done, length).map_err(ExportError::Write)?;
+            if bytes.is_empty() {
+                return Err(self.damaged(item));
+            }
+            hasher.update(&bytes);
+            put(&bytes)?;
+            done += bytes.len() as u64;
+        }
+        if blob.size() == item.size && hasher.finish() == item.digest {
+            Ok(())
+        } else {
+            Err(self.damaged(item))
+        }
+    }
+
+    fn name(&self, item: &Item) -> String {
+        let image = self.plan.images.get(item.image);
+        image.map_or_else(String::new, |image| image.name.clone())
+    }
+
+    fn gone(&self, item: &Item) -> ExportError {
+        ExportError::Gone {
+            image: self.name(item),
+            digest: item.digest.clone(),
+        }
+    }
+
+    fn damaged(&self, item: &Item) -> ExportError {
+        ExportError::Damaged {
+            image: self.name(item),
+            digest: item.digest.clone(),
+        }
+    }
+}

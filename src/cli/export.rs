@@ -1,0 +1,171 @@
+//! `larder export`: images into one file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::HumanBytes;
+
+use crate::bundle::{Carried, Choice, Picked, Plan, Since, Watch, Writing};
+use crate::oci::{Image, Platform};
+use crate::store::Store;
+
+use super::interrupt::Interrupt;
+use super::outfile::OutFile;
+use super::transfer::Transfer;
+use super::{ConfigFile, parts, say};
+
+/// The command's arguments.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder export -o class.tar python:3.12 team/app:1
+  larder export -o class.tar --platform linux/amd64 python:3.12 node:20
+  larder export -o all.tar --all
+  larder export -o monday.tar --all --since friday.tar     only what friday.tar lacks
+  larder export -o - python:3.12 | ssh lab 'cat > class.tar'
+
+Other programs read the file too:
+  skopeo copy oci-archive:class.tar:docker.io/library/python:3.12 docker://…
+  docker load < class.tar")]
+pub(super) struct Arguments {
+    /// The images, as they are pulled; what is in the store is exported, no upstream is asked
+    #[arg(
+        value_name = "IMAGE",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    images: Vec<Image>,
+    /// The file to write; - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Of images for several platforms, take only this one (may be repeated)
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Vec<Platform>,
+    /// Every tag of every repository, as far as it is wholly here
+    #[arg(long)]
+    all: bool,
+    /// Leave out what this earlier bundle has (may be repeated)
+    #[arg(long, value_name = "BUNDLE")]
+    since: Vec<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+    /// Say nothing but what went wrong
+    #[arg(short, long)]
+    quiet: bool,
+    /// The configuration
+    #[arg(short, long, value_name = "CONFIG")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
+    let config = ConfigFile::at(arguments.config.clone()).load()?;
+    super::log::start(&config.log, &config.log.fields);
+    let root = &config.storage.root;
+    if !root.is_dir() {
+        return Err(format!(
+            "{} is not there: set storage.filesystem.rootdirectory to the data directory",
+            root.display()
+        ));
+    }
+    let store = Store::open_to_read(root).map_err(|error| error.to_string())?;
+    let picked = if arguments.all {
+        Picked::all(&store)
+    } else {
+        let names = parts::names(&config, &store)?;
+        let images = arguments.images.iter();
+        images.map(|image| Picked::named(&names, image)).collect()
+    };
+    let picked = picked.map_err(|error| error.to_string())?;
+    let choice = Choice {
+        platforms: arguments.platform.clone(),
+        lenient: arguments.all,
+        since: since(&arguments.since)?,
+    };
+    let plan = Plan::of(&picked, &choice).map_err(|error| error.to_string())?;
+    write(arguments, &plan)
+}
+
+fn since(paths: &[PathBuf]) -> Result<Vec<Since>, String> {
+    let read = |path: &PathBuf| {
+        Since::read(path).map_err(|error| format!("--since {}: {error}", path.display()))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn write(arguments: &Arguments, plan: &Plan) -> Result<(), String> {
+    let interrupt = Interrupt::catch()?;
+    let writing = plan.lay_out().map_err(|error| error.to_string())?;
+    let transfer = Transfer::new(writing.size(), arguments.quiet);
+    let watch = Watch {
+        moved: &|bytes| transfer.moved(bytes),
+        stop: &|| interrupt.came(),
+    };
+    let is_piped = arguments.output == Path::new("-");
+    let written = if is_piped {
+        writing
+            .to_stream(&mut io::stdout().lock(), watch)
+            .map_err(|error| error.to_string())
+    } else {
+        to_file(arguments, &writing, watch)
+    };
+    transfer.finish();
+    written?;
+    if !arguments.quiet {
+        report(plan, &writing, &transfer);
+    }
+    Ok(())
+}
+
+fn to_file(arguments: &Arguments, writing: &Writing<'_>, watch: Watch<'_>) -> Result<(), String> {
+    let path = &arguments.output;
+    let out = OutFile::create(path, arguments.force)?;
+    if let Some(free) = out.room().filter(|free| *free < writing.size()) {
+        return Err(format!(
+            "{} takes {} ({} bytes) and {} are free: {} bytes more must be freed",
+            path.display(),
+            HumanBytes(writing.size()),
+            writing.size(),
+            HumanBytes(free),
+            writing.size() - free
+        ));
+    }
+    let written = writing.to_file(out.file(), watch);
+    written.map_err(|error| error.to_string())?;
+    out.finish()
+}
+
+/// On standard error: standard output may be the bundle.
+fn report(plan: &Plan, writing: &Writing<'_>, transfer: &Transfer) {
+    for image in &plan.images {
+        say(&line(image));
+    }
+    for skipped in &plan.skipped {
+        say(&format!("left out: {skipped}"));
+    }
+    let known = match plan.known {
+        0 => String::new(),
+        known => format!("; {known} blobs are in the bundle before it"),
+    };
+    say(&format!(
+        "{} images, {} at {}/s{known}",
+        plan.images.len(),
+        HumanBytes(writing.size()),
+        transfer.speed()
+    ));
+}
+
+fn line(image: &Carried) -> String {
+    let platforms = match image.platforms.join(", ") {
+        none if none.is_empty() => none,
+        platforms => format!(" for {platforms}"),
+    };
+    // What buildkit attaches to an image is for no platform.
+    let left_out = image.left_out.iter().filter(|it| *it != "unknown/unknown");
+    let left_out: Vec<&str> = left_out.map(String::as_str).collect();
+    let left_out = match left_out.join(", ") {
+        none if none.is_empty() => none,
+        left_out => format!(" (its index also lists {left_out})"),
+    };
+    format!("exported {}{platforms}{left_out}", image.name)
+}

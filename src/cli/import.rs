@@ -1,0 +1,148 @@
+//! `larder import`: images out of one file.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::Args;
+use indicatif::HumanBytes;
+
+use crate::bundle::{Archive, Done, Import, ImportError, Ready, Taken, Watch};
+use crate::oci::Image;
+use crate::store::{Kind, Store};
+
+use super::interrupt::Interrupt;
+use super::transfer::Transfer;
+use super::{ConfigFile, parts, say};
+
+/// The command's arguments.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder import class.tar
+  larder import -c /etc/larder/config.yml class.tar        also while larder serves
+  docker save -o app.tar app:1 && larder import --as team/app:1 app.tar")]
+pub(super) struct Arguments {
+    /// What larder export, docker save, or any program that writes OCI archives has written
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Call the only image of the file this
+    #[arg(long = "as", value_name = "IMAGE")]
+    name: Option<Image>,
+    /// Let a pushed tag name what the file says, even if it names something else now, and a
+    /// mirrored one even if it was checked later
+    #[arg(long)]
+    force: bool,
+    /// Say nothing but what went wrong
+    #[arg(short, long)]
+    quiet: bool,
+    /// The configuration
+    #[arg(short, long, value_name = "CONFIG")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
+    let config = ConfigFile::at(arguments.config.clone()).load()?;
+    super::log::start(&config.log, &config.log.fields);
+    let of_file = |error: &dyn std::fmt::Display| format!("{}: {error}", arguments.file.display());
+    // Before the store: a file that is refused leaves nothing at all.
+    let archive = Archive::open(&arguments.file, SystemTime::now());
+    let archive = archive.map_err(|error| of_file(&error))?;
+    let root = &config.storage.root;
+    let store = Store::open_beside(root).map_err(|error| error.to_string())?;
+    let names = parts::names(&config, &store)?;
+    let import = Import {
+        store: &store,
+        names: &names,
+        archive: &archive,
+        force: arguments.force,
+        name: arguments.name.as_ref(),
+    };
+    let ready = import.plan().map_err(|error| of_file(&error))?;
+    let taken = take(arguments, &ready, root).map_err(|error| match error {
+        ImportError::Archive(error) => of_file(&error) + "; nothing has been taken in",
+        error => of_file(&error),
+    })?;
+    report(arguments, &archive, &ready, &taken)
+}
+
+fn take(arguments: &Arguments, ready: &Ready<'_>, root: &Path) -> Result<Vec<Taken>, ImportError> {
+    let interrupt = Interrupt::catch().map_err(|error| {
+        let error = std::io::Error::other(error);
+        ImportError::Archive(error.into())
+    })?;
+    let free = rustix::fs::statvfs(root).ok();
+    let free = free.map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+    let transfer = Transfer::new(ready.bytes + ready.checked_bytes, arguments.quiet);
+    let watch = Watch {
+        moved: &|bytes| transfer.moved(bytes),
+        stop: &|| interrupt.came(),
+    };
+    let taken = ready.run(free, watch);
+    transfer.finish();
+    taken
+}
+
+fn report(
+    arguments: &Arguments,
+    archive: &Archive,
+    ready: &Ready<'_>,
+    taken: &[Taken],
+) -> Result<(), String> {
+    let mut refused = 0;
+    for image in taken {
+        let is_refused = matches!(image.done, Done::Refused(_));
+        refused += usize::from(is_refused);
+        let line = line(image);
+        if is_refused {
+            say(&line);
+        } else if !arguments.quiet {
+            // Whoever listened may have gone.
+            drop(writeln!(std::io::stdout(), "{line}"));
+        }
+    }
+    if !arguments.quiet {
+        let ignored = match archive.ignored() {
+            0 => String::new(),
+            count => format!("; {count} entries that no image needs were ignored"),
+        };
+        say(&format!(
+            "{} blobs stored ({}), {} were here already{ignored}",
+            ready.new_blobs,
+            HumanBytes(ready.bytes),
+            ready.present
+        ));
+    }
+    match refused {
+        0 => Ok(()),
+        _ => Err(format!(
+            "{refused} of {} images were not imported",
+            taken.len()
+        )),
+    }
+}
+
+fn line(image: &Taken) -> String {
+    let name = &image.name;
+    match &image.done {
+        Done::In { kind, hides } => {
+            let kind = match kind {
+                Kind::Local => "local",
+                Kind::Mirror => "mirror",
+            };
+            let absent = match image.absent {
+                0 => String::new(),
+                count => format!("; {count} that its index lists are not in the file"),
+            };
+            let hides = hides.as_ref().map_or_else(String::new, |hidden| {
+                format!(
+                    "; clients that use this registry as their mirror get it instead of {hidden}"
+                )
+            });
+            format!("imported {name} ({kind}){absent}{hides}")
+        }
+        Done::Newer => format!(
+            "kept {name}: the tag here was checked later and names something else (--force takes the bundle's)"
+        ),
+        Done::Refused(refusal) => format!("refused {name}: {refusal}"),
+    }
+}

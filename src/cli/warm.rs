@@ -1,0 +1,231 @@
+//! `larder warm`: images fetched before anybody needs them.
+
+mod progress;
+mod server;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::HumanBytes;
+use url::Url;
+
+use crate::config::{Compose, Config, Level};
+use crate::oci::{Image, Platform};
+use crate::registry::{Registry, WarmSource, Warmed, Wishes, warm};
+use crate::store::{OpenError, Store};
+
+use super::images::{self, Images};
+use super::{ConfigOption, log, parts, say};
+use progress::Progress;
+
+/// The command's arguments.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder warm python:3.12 ghcr.io/org/app:1        these two, for every platform they come for
+  larder warm -f class.txt --platform linux/amd64  those of a list, for one platform
+  larder warm --compose compose.yml                those that a compose file uses
+  larder warm                                      those under cache.warm in the configuration
+
+What is here is not fetched again: run it as often as you like. While a larder serves the data
+directory it is asked over HTTP, at http.addr or --server; LARDER_USERNAME and LARDER_PASSWORD
+say who asks.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    images: Images,
+    /// A compose file whose images are fetched too; $VARIABLES are the environment's
+    #[arg(long, value_name = "FILE")]
+    compose: Vec<PathBuf>,
+    /// Only what runs on this platform, as linux/amd64; may be repeated [default: all]
+    #[arg(long = "platform", value_name = "PLATFORM")]
+    platforms: Vec<Platform>,
+    #[command(flatten)]
+    config: ConfigOption,
+    /// Have the larder at this address fetch them, whatever the configuration says
+    #[arg(long, value_name = "URL")]
+    server: Option<Url>,
+    /// Trust the certificates in this PEM file when talking to the server
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Fetch so many layers at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Say nothing but what went wrong
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Where the images are fetched to.
+struct Target {
+    source: WarmSource,
+    /// The registry, if it is this process's.
+    own: Option<Registry>,
+    /// Names that images have there before their own.
+    names: Vec<String>,
+    /// What it is called.
+    shown: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
+    let config = arguments.config.file().load()?;
+    let mut lines = config.log.clone();
+    // What is going on is shown by other means; only who debugs wants both.
+    if lines.level != Level::Debug {
+        lines.level = Level::Error;
+    }
+    log::start(&lines, &lines.fields);
+    let images = gather(arguments)?;
+    let (images, platforms) = images::or_configured(images, &arguments.platforms, &config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    let done = runtime.block_on(async {
+        let target = target(arguments, &config)?;
+        let images = images.into_iter();
+        let wishes = Wishes {
+            images: images
+                .map(|image| without_own_name(image, &target.names))
+                .collect(),
+            platforms,
+            jobs: usize::from(arguments.jobs),
+        };
+        fetch(&target, &wishes, arguments.quiet).await
+    });
+    // What is being written is written to its end.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    done
+}
+
+/// The images named in all the ways there are.
+fn gather(arguments: &Arguments) -> Result<Vec<Image>, String> {
+    let mut all = arguments.images.read()?;
+    for path in &arguments.compose {
+        let variable = |name: &str| std::env::var(name).ok();
+        let compose = Compose::read(path, &images::read(path)?, &variable);
+        let compose = compose.map_err(|error| error.to_string())?;
+        for service in &compose.without {
+            if !arguments.quiet {
+                let path = path.display();
+                say(&format!(
+                    "{path}: {service} names no image (it is built): left out"
+                ));
+            }
+        }
+        all.extend(compose.images);
+    }
+    if all.is_empty() && !arguments.compose.is_empty() {
+        return Err("the compose file names no image: there is nothing to fetch".to_owned());
+    }
+    Ok(images::unique(all))
+}
+
+/// The server, if one is named or serves the data directory; else the directory itself.
+fn target(arguments: &Arguments, config: &Config) -> Result<Target, String> {
+    if let Some(url) = &arguments.server {
+        return server::at(url.clone(), arguments.ca.as_deref());
+    }
+    let root = &config.storage.root;
+    let store = match Store::open(root) {
+        Ok(store) => store,
+        Err(OpenError::InUse { .. }) => return server::of(config, arguments.ca.as_deref()),
+        Err(error) => {
+            return Err(format!(
+                "{error} (if a larder serves it, name it with --server)"
+            ));
+        }
+    };
+    let upstreams = parts::upstreams(config, &parts::Upstreams::new())?;
+    let default = config.upstreams.default.as_ref().map(ToString::to_string);
+    let settings = parts::registry(config)?;
+    let registry = Registry::new(settings, store, parts::working(&upstreams), default);
+    let registry = registry.map_err(|error| error.to_string())?;
+    Ok(Target {
+        source: WarmSource::Registry(registry.clone()),
+        own: Some(registry),
+        names: server::own_names(config),
+        shown: root.display().to_string(),
+    })
+}
+
+async fn fetch(target: &Target, wishes: &Wishes, quiet: bool) -> Result<(), String> {
+    let started = Instant::now();
+    let progress = Progress::new(wishes.images.len(), quiet);
+    progress.line(&format!("fetching to {}", target.shown));
+    let warmed = warm(&target.source, wishes, &|news| progress.tell(&news)).await;
+    progress.finish();
+    if let Some(registry) = &target.own {
+        registry.stop().await;
+    }
+    progress.line(&summary(&warmed, started.elapsed()));
+    let failed: Vec<_> = warmed
+        .iter()
+        .filter(|warmed| warmed.failure.is_some())
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let reasons = failed.iter().filter_map(|warmed| {
+        let error = warmed.failure.as_ref()?;
+        Some(format!("\n  {}: {error}", warmed.image))
+    });
+    Err(format!(
+        "{} of {} could not be fetched:{}",
+        failed.len(),
+        images::number(warmed.len()),
+        reasons.collect::<String>()
+    ))
+}
+
+fn summary(warmed: &[Warmed], took: Duration) -> String {
+    let bytes = |count: fn(&Warmed) -> u64| HumanBytes(warmed.iter().map(count).sum());
+    let failed = warmed
+        .iter()
+        .filter(|warmed| warmed.failure.is_some())
+        .count();
+    let failures = match failed {
+        0 => String::new(),
+        _ => format!(" ({failed} failed)"),
+    };
+    format!(
+        "{}{failures}: fetched {}, {} were here already, in {}",
+        images::number(warmed.len()),
+        bytes(|warmed| warmed.done.fetched.bytes),
+        bytes(|warmed| warmed.done.here.bytes),
+        progress::shown(took),
+    )
+}
+
+/// An image named as people pull it from this very larder, without the larder's own name.
+fn without_own_name(mut image: Image, own: &[String]) -> Image {
+    let is_own = |host: &str| own.iter().any(|name| name.eq_ignore_ascii_case(host));
+    if image.target.host.as_deref().is_some_and(is_own) {
+        image.target.host = None;
+    } else if let (first, Some(rest)) = image.target.name.split_first()
+        && image.target.host.is_none()
+        && is_own(first)
+    {
+        image.target.name = rest;
+    }
+    image
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larders_own_name_is_no_upstream() {
+        let own = ["localhost:5000".to_owned(), "larder.lan".to_owned()];
+        for (named, meant) in [
+            ("localhost:5000/team/app:1", "team/app:1"),
+            ("Larder.lan/python", "python:latest"),
+            ("larder.lan/python", "python:latest"),
+            ("localhost:5001/app", "localhost:5001/app:latest"),
+            ("ghcr.io/larder.lan", "ghcr.io/larder.lan:latest"),
+        ] {
+            let Ok(image) = named.parse() else { continue };
+            assert_eq!(without_own_name(image, &own).to_string(), meant);
+        }
+    }
+}

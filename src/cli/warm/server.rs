@@ -1,0 +1,159 @@
+//! The larder that runs already: where it is, and how it is asked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::config::{Config, Listen};
+use crate::registry::WarmSource;
+use crate::upstream::{Credentials, Settings, Timeouts, Upstream};
+
+use super::Target;
+
+/// The server at an address that somebody typed.
+pub(super) fn at(url: Url, ca: Option<&Path>) -> Result<Target, String> {
+    let names = own_name(&url).into_iter().collect();
+    asked(url, ca, names).map_err(|error| format!("--server: {error}"))
+}
+
+/// The server that holds the data directory, by its configuration.
+pub(super) fn of(config: &Config, ca: Option<&Path>) -> Result<Target, String> {
+    let url = url_of(config)?;
+    // A certificate of one's own is usually signed by what stands in the same file, or by itself.
+    let own = config
+        .http
+        .tls
+        .as_ref()
+        .map(|tls| tls.certificate.as_path());
+    asked(url, ca.or(own), own_names(config))
+}
+
+/// What people write before an image's name when they pull it from this larder.
+pub(super) fn own_names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = config.http.host.iter().filter_map(own_name).collect();
+    if let Listen::Tcp(address) = &config.http.listen
+        && let Some((_, port)) = address.rsplit_once(':')
+    {
+        names.extend(["localhost", "127.0.0.1"].map(|host| format!("{host}:{port}")));
+    }
+    names
+}
+
+/// Host and port, the port only where an image's name has it.
+fn own_name(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(
+        url.port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
+    )
+}
+
+fn asked(url: Url, ca: Option<&Path>, names: Vec<String>) -> Result<Target, String> {
+    let shown = format!("the larder at {url}");
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let credentials = match (variable("LARDER_USERNAME"), variable("LARDER_PASSWORD")) {
+        (Some(username), Some(password)) => Some(Credentials { username, password }),
+        (None, None) => None,
+        _ => return Err("set both LARDER_USERNAME and LARDER_PASSWORD, or none".to_owned()),
+    };
+    let settings = Settings {
+        name: "the server".to_owned(),
+        url,
+        credentials,
+        ca: ca.map(Path::to_owned),
+        token_hosts: Vec::new(),
+    };
+    // It answers when its upstream has answered, which it waits for patiently, and it sends what
+    // comes from there.
+    let timeouts = Timeouts {
+        headers: Duration::from_mins(5),
+        exchange: Duration::from_mins(10),
+        idle: Duration::from_mins(5),
+        ..Timeouts::default()
+    };
+    let server = Upstream::with_timeouts(settings, timeouts).map_err(|error| error.to_string())?;
+    Ok(Target {
+        source: WarmSource::Server(server),
+        own: None,
+        names,
+        shown,
+    })
+}
+
+/// Where the server of this configuration can be reached from this machine.
+fn url_of(config: &Config) -> Result<Url, String> {
+    let http = &config.http;
+    let Listen::Tcp(address) = &http.listen else {
+        return Err(
+            "the larder that uses the data directory listens on a socket: stop it, or give it an address and name that with --server"
+                .to_owned(),
+        );
+    };
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "5000"));
+    let public = http.host.as_ref().and_then(Url::host_str);
+    let (scheme, host) = match (&http.tls, host) {
+        // A certificate is for the name that clients use.
+        (Some(_), host) => (
+            "https",
+            public.unwrap_or(if is_any(host) { "localhost" } else { host }),
+        ),
+        (None, host) if is_any(host) => ("http", "127.0.0.1"),
+        (None, host) => ("http", host),
+    };
+    let path = http.prefix.as_deref().unwrap_or("/");
+    let text = format!("{scheme}://{host}:{port}{path}");
+    text.parse().map_err(|error| {
+        format!("{text} is no address ({error}): name the larder that runs with --server")
+    })
+}
+
+/// Whether that means every address of this machine.
+fn is_any(host: &str) -> bool {
+    ["", "0.0.0.0", "[::]", "::"].contains(&host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let file = (Path::new("c.yml"), format!("version: 0.1\n{text}"));
+        Config::load(Some(file), std::iter::empty()).unwrap()
+    }
+
+    #[test]
+    fn the_server_is_where_its_configuration_says() {
+        for (http, url) in [
+            ("{}", "http://127.0.0.1:5000/"),
+            ("{ addr: '0.0.0.0:5001' }", "http://127.0.0.1:5001/"),
+            ("{ addr: '[::]:5001' }", "http://127.0.0.1:5001/"),
+            ("{ addr: '10.0.0.7:5000' }", "http://10.0.0.7:5000/"),
+            ("{ addr: ':5000', prefix: /a/ }", "http://127.0.0.1:5000/a/"),
+            (
+                "{ addr: ':443', host: 'https://larder.lan', tls: { certificate: c, key: k } }",
+                "https://larder.lan/",
+            ),
+            (
+                "{ addr: ':5443', tls: { certificate: c, key: k } }",
+                "https://localhost:5443/",
+            ),
+        ] {
+            let config = config(&format!("http: {http}"));
+            assert_eq!(
+                url_of(&config).map(String::from).as_deref(),
+                Ok(url),
+                "{http}"
+            );
+        }
+        let socket = config("http: { net: unix, addr: /run/larder.sock }");
+        assert!(url_of(&socket).unwrap_err().contains("--server"));
+    }
+
+    #[test]
+    fn its_names_are_those_that_people_pull_by() {
+        let config = config("http: { addr: ':5000', host: 'https://larder.lan' }");
+        let names = own_names(&config);
+        assert_eq!(names, ["larder.lan", "localhost:5000", "127.0.0.1:5000"]);
+    }
+}

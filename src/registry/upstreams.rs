@@ -1,0 +1,115 @@
+//! What is known of the upstreams, written down for those who only look at the data directory;
+//! and the switch that keeps all of them from being asked.
+
+use std::time::{Duration, SystemTime};
+
+use crate::store::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
+use crate::upstream::{Budget, Upstream};
+
+use super::{Registry, blocking};
+
+/// How often it is looked whether there is anything new.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+impl Registry {
+    /// Starts to write down what is known of the upstreams whenever it changes, and to say in the
+    /// log when the switch of `larder offline` is set.
+    pub fn keep_upstreams_noted(&self) {
+        let registry = self.clone();
+        self.inner.tasks.spawn(async move {
+            let (mut noted, mut was_offline) = (UpstreamsHint::default(), false);
+            loop {
+                let is_offline = registry.look_at_switch(was_offline).await;
+                was_offline = is_offline;
+                let hint = registry.upstreams_hint();
+                if hint != noted {
+                    registry.note_upstreams(&hint).await;
+                    noted = hint;
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        });
+    }
+
+    /// Whether no upstream may be asked, and why.
+    pub fn is_offline(&self) -> Option<&'static str> {
+        self.names().is_offline()
+    }
+
+    /// Lets the next question out to upstreams that were down or wanted to be left alone.
+    pub(super) fn ask_again(&self) {
+        self.inner.memory.forget_refusals();
+        for upstream in self.names().upstreams().values() {
+            upstream.ask_again();
+        }
+    }
+
+    async fn look_at_switch(&self, was_offline: bool) -> bool {
+        let store = self.inner.store.clone();
+        let looked = blocking(move || Ok(store.is_offline())).await;
+        let is_offline = looked.unwrap_or(was_offline);
+        match (was_offline, is_offline) {
+            (false, true) => {
+                tracing::warn!(
+                    "offline: no upstream is asked, until `larder offline off` (or somebody removes larder.offline)"
+                );
+            }
+            (true, false) => {
+                tracing::info!("no longer offline: upstreams are asked");
+                self.ask_again();
+            }
+            _ => {}
+        }
+        is_offline
+    }
+
+    /// What there is to tell, but for when.
+    fn upstreams_hint(&self) -> UpstreamsHint {
+        let names = self.names();
+        let upstreams = names.upstreams().iter();
+        let notes = upstreams.map(|(name, upstream)| (name.clone(), note(upstream)));
+        UpstreamsHint {
+            written: 0,
+            offline: names.is_offline().is_some(),
+            upstreams: notes.collect(),
+        }
+    }
+
+    async fn note_upstreams(&self, hint: &UpstreamsHint) {
+        let hint = UpstreamsHint {
+            written: UpstreamsHint::seconds(SystemTime::now()),
+            ..hint.clone()
+        };
+        let store = self.inner.store.clone();
+        if let Err(error) = blocking(move || store.note_upstreams(&hint)).await {
+            tracing::debug!(%error, "what is known of the upstreams is not written down");
+        }
+    }
+}
+
+/// What is known of one upstream. There is nothing in it that must not be read by others.
+fn note(upstream: &Upstream) -> UpstreamNote {
+    let standing = upstream.standing();
+    let state = match (&standing.down, standing.since) {
+        (Some(_), _) => UpstreamState::Down,
+        (None, Some(_)) => UpstreamState::Up,
+        (None, None) => UpstreamState::Unknown,
+    };
+    UpstreamNote {
+        state,
+        since: standing.since.map(UpstreamsHint::seconds),
+        reason: standing.down.map(|reason| reason.to_string()),
+        limited_until: upstream.limited_until().map(UpstreamsHint::seconds),
+        budget: upstream.budget().map(|budget| budget_note(&budget)),
+    }
+}
+
+fn budget_note(budget: &Budget) -> BudgetNote {
+    BudgetNote {
+        limit: budget.limit,
+        remaining: budget.remaining,
+        window: budget.window.map(|window| window.as_secs()),
+        source: budget.source.clone(),
+        seen: UpstreamsHint::seconds(budget.seen),
+    }
+}

@@ -1,0 +1,386 @@
+//! What images there are, and what they take up: for those who look.
+//!
+//! It is read beside whoever serves the directory, and without the bytes of layers. What is removed
+//! or comes while it is read may be missing or half there.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::oci::manifest::MAX_SIZE;
+use crate::oci::{Contents, Digest, RepositoryName, Tag};
+
+use super::layout::Layout;
+use super::{Kind, Repository, Store, StoreError, file, link};
+
+/// How deep indexes may be nested.
+const DEPTH: usize = 4;
+
+/// Everything that is stored, by images.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// In the order of their names, those without a tag after those with one.
+    pub images: Vec<StoredImage>,
+    /// The size of each piece of data that they are made of.
+    sizes: Vec<u64>,
+}
+
+/// One tag, or a manifest that no tag leads to.
+#[derive(Debug)]
+pub struct StoredImage {
+    /// The repository's full name.
+    pub name: RepositoryName,
+    /// Local or mirror.
+    pub kind: Kind,
+    /// Its tag, if it has one.
+    pub tag: Option<Tag>,
+    /// What the tag names.
+    pub digest: Digest,
+    /// What it runs on, and whether all of that is here; one without a name if it is no index.
+    pub platforms: Vec<(Option<String>, bool)>,
+    /// The bytes that no other image uses: what would be freed.
+    pub own: u64,
+    /// The bytes that others use too.
+    pub shared: u64,
+    /// When it was last pulled, as far as that is known.
+    pub used: Option<SystemTime>,
+    /// When its upstream last confirmed it; of a local one, when it was pushed.
+    pub dated: Option<SystemTime>,
+    /// Since when its upstream could not confirm it.
+    pub stale_since: Option<SystemTime>,
+    /// What it is made of, as far as it is here.
+    parts: Arc<HashSet<usize>>,
+}
+
+impl Inventory {
+    /// The size of some of the images, with what they share counted once.
+    pub fn size<'a>(&self, images: impl IntoIterator<Item = &'a StoredImage>) -> u64 {
+        let parts: HashSet<usize> = images
+            .into_iter()
+            .flat_map(|image| image.parts.iter().copied())
+            .collect();
+        parts.into_iter().map(|part| self.sizes[part]).sum()
+    }
+}
+
+impl Store {
+    /// Lists all images; `untagged` ones only if they are wanted.
+    pub fn inventory(&self, untagged: bool) -> Result<Inventory, StoreError> {
+        let mut count = Count {
+            store: self,
+            numbers: HashMap::new(),
+            sizes: Vec::new(),
+            contents: HashMap::new(),
+            offset: self.clock_offset(),
+            uses: HashMap::new(),
+        };
+        let mut images = Vec::new();
+        for name in self.repositories(None, usize::MAX)? {
+            let repository = match self.kind_of(&name) {
+                Some(Kind::Local) => self.local(&name),
+                Some(Kind::Mirror) => self.mirror(&name),
+                None => continue,
+            };
+            count.repository(&repository, untagged, &mut images)?;
+        }
+        let Count { sizes, uses, .. } = count;
+        let sizes: Vec<u64> = sizes.into_iter().map(Option::unwrap_or_default).collect();
+        for image in &mut images {
+            for part in image.parts.iter() {
+                match uses.get(part) {
+                    Some(1) => image.own += sizes[*part],
+                    _ => image.shared += sizes[*part],
+                }
+            }
+        }
+        Ok(Inventory { images, sizes })
+    }
+
+    /// What has to be added to the clock of uses to have the time of day.
+    fn clock_offset(&self) -> i64 {
+        let text = file::read(&Layout::clock(&self.inner.root), 100);
+        let text = text.ok().flatten().unwrap_or_default();
+        let parsed = str::from_utf8(&text).ok().and_then(|text| {
+            let (wall, age) = text.trim_end().split_once(' ')?;
+            let (wall, age) = (wall.parse::<i64>().ok()?, age.parse::<i64>().ok()?);
+            wall.checked_sub(age)
+        });
+        parsed.unwrap_or_default()
+    }
+}
+
+/// An image as it is put together.
+#[derive(Default)]
+struct Gathered {
+    parts: HashSet<usize>,
+    /// Manifests on the way.
+    manifests: Vec<Digest>,
+    platforms: Vec<(Option<String>, bool)>,
+}
+
+/// A count under way.
+struct Count<'a> {
+    store: &'a Store,
+    numbers: HashMap<Digest, usize>,
+    /// By number; `None` where there is no data.
+    sizes: Vec<Option<u64>>,
+    /// By the number of a manifest's data.
+    contents: HashMap<usize, Option<Arc<Contents>>>,
+    offset: i64,
+    /// How many images each piece of data is part of.
+    uses: HashMap<usize, usize>,
+}
+
+impl Count<'_> {
+    fn repository(
+        &mut self,
+        repository: &Repository,
+        untagged: bool,
+        images: &mut Vec<StoredImage>,
+    ) -> Result<(), StoreError> {
+        let mut by_digest: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
+        for tag in repository.tags()?.unwrap_or_default() {
+            if let Some(digest) = repository.tag(&tag)? {
+                by_digest.entry(digest).or_default().push(tag);
+            }
+        }
+        let first = images.len();
+        let mut reached = HashSet::new();
+        for (digest, tags) in by_digest {
+            let gathered = self.image(repository, &digest)?;
+            reached.extend(gathered.manifests.iter().cloned());
+            self.add(
+                repository,
+                &digest,
+                gathered,
+                tags.into_iter().map(Some),
+                images,
+            )?;
+        }
+        // In the repository's own order, whatever they name.
+        images[first..].sort_by(|a, b| a.tag.cmp(&b.tag));
+        if untagged {
+            self.untagged(repository, &reached, images)?;
+        }
+        Ok(())
+    }
+
+    /// Manifests that no tag leads to, and no other one of them.
+    fn untagged(
+        &mut self,
+        repository: &Repository,
+        tagged: &HashSet<Digest>,
+        images: &mut Vec<StoredImage>,
+    ) -> Result<(), StoreError> {
+        let revisions = self.store.layout().revisions(repository.name());
+        let mut found = Vec::new();
+        for algorithm in file::names_in(&revisions)? {
+            for hex in file::names_in(&revisions.join(&algorithm))? {
+                if let Ok(digest) = format!("{algorithm}:{hex}").parse::<Digest>()
+                    && !tagged.contains(&digest)
+                    && repository.has_manifest(&digest)?
+                {
+                    let gathered = self.image(repository, &digest)?;
+                    found.push((digest, gathered));
+                }
+            }
+        }
+        let below: HashSet<Digest> = found
+            .iter()
+            .flat_map(|(digest, it)| it.manifests.iter().filter(move |child| *child != digest))
+            .cloned()
+            .collect();
+        for (digest, gathered) in found {
+            if !below.contains(&digest) {
+                self.add(repository, &digest, gathered, [None].into_iter(), images)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        repository: &Repository,
+        digest: &Digest,
+        gathered: Gathered,
+        tags: impl Iterator<Item = Option<Tag>>,
+        images: &mut Vec<StoredImage>,
+    ) -> Result<(), StoreError> {
+        for part in &gathered.parts {
+            *self.uses.entry(*part).or_default() += 1;
+        }
+        let parts = Arc::new(gathered.parts);
+        let used = self.used(repository, digest)?;
+        for tag in tags {
+            let (dated, stale_since) = self.dates(repository, digest, tag.as_ref())?;
+            images.push(StoredImage {
+                name: repository.name().clone(),
+                kind: repository.kind(),
+                tag,
+                digest: digest.clone(),
+                platforms: gathered.platforms.clone(),
+                own: 0,
+                shared: 0,
+                used,
+                dated,
+                stale_since,
+                parts: Arc::clone(&parts),
+            });
+        }
+        Ok(())
+    }
+
+    fn image(&mut self, repository: &Repository, digest: &Digest) -> Result<Gathered, StoreError> {
+        let mut gathered = Gathered::default();
+        let is_whole = self.manifest(repository, digest, &mut gathered, DEPTH)?;
+        if gathered.platforms.is_empty() {
+            gathered.platforms.push((None, is_whole));
+        }
+        Ok(gathered)
+    }
+
+    /// Takes in a manifest with what it is made of. Says whether all of that is here.
+    fn manifest(
+        &mut self,
+        repository: &Repository,
+        digest: &Digest,
+        gathered: &mut Gathered,
+        depth: usize,
+    ) -> Result<bool, StoreError> {
+        let path = self.store.layout().revision_link(repository.name(), digest);
+        let Some(number) = self.linked(&path, digest)? else {
+            return Ok(false);
+        };
+        gathered.parts.insert(number);
+        gathered.manifests.push(digest.clone());
+        let Some(contents) = self.contents(number, &path)? else {
+            return Ok(false);
+        };
+        let mut is_whole = true;
+        match &*contents {
+            Contents::Index(children) => {
+                for child in children.iter().filter(|_| depth > 0) {
+                    let digest = &child.part.digest;
+                    let is_here = self.manifest(repository, digest, gathered, depth - 1)?;
+                    let name = child.platform.as_ref().map(ToString::to_string);
+                    // Attestations are listed as if they ran on something unknown.
+                    let is_runnable = !name.as_ref().is_some_and(|it| it.starts_with("unknown"));
+                    if is_runnable && depth == DEPTH {
+                        gathered.platforms.push((name, is_here));
+                    }
+                    is_whole &= is_here;
+                }
+            }
+            Contents::Image { config, layers } => {
+                for part in config.iter().chain(layers) {
+                    let path = self
+                        .store
+                        .layout()
+                        .layer_link(repository.name(), &part.digest);
+                    match self.linked(&path, &part.digest)? {
+                        Some(number) => drop(gathered.parts.insert(number)),
+                        None => is_whole = false,
+                    }
+                }
+            }
+        }
+        Ok(is_whole)
+    }
+
+    /// The number of what a link leads to, if that is here.
+    fn linked(
+        &mut self,
+        path: &std::path::Path,
+        digest: &Digest,
+    ) -> Result<Option<usize>, StoreError> {
+        // An empty link is as good as none.
+        let is_linked = path
+            .symlink_metadata()
+            .is_ok_and(|link| link.is_file() && link.len() > 0);
+        if !is_linked {
+            return Ok(None);
+        }
+        let number = self.number(digest);
+        if self.sizes[number].is_some() {
+            return Ok(Some(number));
+        }
+        // Distribution links a sha512 to the sha256 it stores under.
+        let target = link::read(path)?.filter(|target| target != digest);
+        let number = target.map(|target| self.number(&target));
+        Ok(number.filter(|number| self.sizes[*number].is_some()))
+    }
+
+    fn number(&mut self, digest: &Digest) -> usize {
+        if let Some(number) = self.numbers.get(digest) {
+            return *number;
+        }
+        let data = self.store.layout().blob_data(digest).symlink_metadata();
+        let data = data.ok().filter(std::fs::Metadata::is_file);
+        let size = data.map(|data| data.len());
+        // What a power cut leaves is nothing.
+        let size = size.filter(|size| *size > 0 || digest.matches(b""));
+        self.sizes.push(size);
+        self.numbers.insert(digest.clone(), self.sizes.len() - 1);
+        self.sizes.len() - 1
+    }
+
+    fn contents(
+        &mut self,
+        number: usize,
+        link: &std::path::Path,
+    ) -> Result<Option<Arc<Contents>>, StoreError> {
+        if let Some(known) = self.contents.get(&number) {
+            return Ok(known.clone());
+        }
+        let bytes = match link::read(link)? {
+            Some(target) => file::read(&self.store.layout().blob_data(&target), MAX_SIZE)?,
+            None => None,
+        };
+        let contents = bytes
+            .and_then(|bytes| Contents::of(&bytes).ok())
+            .map(Arc::new);
+        self.contents.insert(number, contents.clone());
+        Ok(contents)
+    }
+
+    fn used(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<SystemTime>, StoreError> {
+        if repository.kind() == Kind::Local {
+            return Ok(None);
+        }
+        let path = self.store.layout().mirror_used(repository.name(), digest);
+        let text = file::read(&path, 100)?.unwrap_or_default();
+        let micros = str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.trim_end().parse::<u64>().ok())
+            .and_then(|micros| micros.checked_add_signed(self.offset));
+        Ok(micros.and_then(|micros| UNIX_EPOCH.checked_add(Duration::from_micros(micros))))
+    }
+
+    /// When it was stored or confirmed, and since when it could not be.
+    fn dates(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        tag: Option<&Tag>,
+    ) -> Result<(Option<SystemTime>, Option<SystemTime>), StoreError> {
+        let layout = self.store.layout();
+        let path = match tag {
+            Some(tag) => layout.tag_link(repository.name(), tag),
+            None => layout.revision_link(repository.name(), digest),
+        };
+        let stored = path.symlink_metadata().and_then(|link| link.modified());
+        let (Some(tag), Kind::Mirror) = (tag, repository.kind()) else {
+            return Ok((stored.ok(), None));
+        };
+        let state = repository.tag_state(tag)?;
+        let checked = state.as_ref().map(|state| state.checked);
+        // A tag without a record was never checked.
+        let checked = checked.filter(|checked| *checked > UNIX_EPOCH);
+        let stale_since = state.and_then(|state| state.stale_since);
+        Ok((checked.or(stored.ok()), stale_since))
+    }
+}

@@ -1,0 +1,299 @@
+//! `larder ls`: what is stored, from whom, how large, how old.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::registry::{assert_pullable, delete};
+use crate::support::hub::Hub;
+use crate::support::image::Image;
+use crate::support::programs::{Larder, Options};
+use crate::support::tree::files;
+
+fn image(seed: u64) -> Image {
+    Image::random(seed, &[3_000, 4_000])
+}
+
+async fn ls(larder: &Larder, arguments: &[&str]) -> Value {
+    let arguments = [&["ls", "--json"], arguments].concat();
+    let said = larder.run(&arguments).await.expect_success();
+    serde_json::from_str(&said).expect("JSON")
+}
+
+async fn names(larder: &Larder, arguments: &[&str]) -> Vec<String> {
+    let arguments = [&["ls", "-q"], arguments].concat();
+    let said = larder.run(&arguments).await.expect_success();
+    said.lines().map(str::to_owned).collect()
+}
+
+fn find<'a>(listed: &'a Value, name: &str, tag: &str) -> &'a Value {
+    let images = listed["images"].as_array().expect("images");
+    let mut found = images
+        .iter()
+        .filter(|it| it["name"] == name && it["tag"] == tag);
+    found
+        .next()
+        .unwrap_or_else(|| panic!("{name}:{tag}: {listed:#}"))
+}
+
+#[tokio::test]
+async fn every_tag_is_listed_with_where_it_came_from_and_what_it_takes() {
+    let hub = Hub::start().await;
+    let index = Image::index(vec![(image(1), "amd64"), (image(2), "arm64")]);
+    let held = image(3);
+    hub.push("library/multi", "1", &index);
+    hub.push("library/held", "20", &held);
+    hub.push("library/held", "other", &held);
+    let mut larder = Options::mirror_of(&hub)
+        .never_fresh()
+        .set(&["cache", "pin"], json!(["multi:*"]))
+        .set(&["cache", "hold"], json!({"held:20": held.digest()}))
+        .start()
+        .await;
+    assert_eq!(
+        larder.get("/v2/library/multi/manifests/1").await.status,
+        200
+    );
+    let child = &index.children()[1];
+    assert_pullable(&larder, "library/multi", &child.digest(), child).await;
+    assert_pullable(&larder, "library/held", "20", &held).await;
+    assert_pullable(&larder, "library/held", "other", &held).await;
+    larder.push("team/app", "1", &held).await;
+    larder.push("team/app", "2", &held).await;
+    larder.push("team/alone", "1", &image(9)).await;
+    hub.down().await;
+    assert_eq!(
+        larder.get("/v2/library/multi/manifests/1").await.status,
+        200
+    );
+    let before = files(larder.root());
+    for is_alone in [false, true] {
+        if is_alone {
+            larder.kill().await;
+        }
+        let listed = ls(&larder, &[]).await;
+        assert_eq!(
+            (&listed["count"], listed["images"].as_array().unwrap().len()),
+            (&json!(4), 6)
+        );
+        let bytes = |of: &Image| of.total_size();
+        let manifest = index.manifest_bytes().len() as u64;
+        let own = manifest + bytes(child);
+        assert_eq!(
+            listed["bytes"],
+            json!(own + bytes(&held) + bytes(&image(9)))
+        );
+
+        let multi = find(&listed, "docker.io/library/multi", "1");
+        assert_eq!(multi["from"], "docker.io");
+        assert_eq!(multi["kind"], "mirror");
+        assert_eq!(multi["digest"], index.digest());
+        assert_eq!(multi["platforms"]["present"], 1);
+        assert_eq!(multi["platforms"]["listed"], 2);
+        assert_eq!(multi["platforms"]["names"], json!(["linux/arm64"]));
+        assert_eq!((&multi["own"], &multi["shared"]), (&json!(own), &json!(0)));
+        assert_eq!(
+            (&multi["pinned"], &multi["held"]),
+            (&json!(true), &json!(false))
+        );
+        assert!(multi["stale_since"].is_string() && multi["dated"].is_string());
+
+        let first = find(&listed, "docker.io/library/held", "20");
+        assert_eq!(
+            (&first["pinned"], &first["held"]),
+            (&json!(false), &json!(true))
+        );
+        assert_eq!(
+            find(&listed, "docker.io/library/held", "other")["held"],
+            json!(false)
+        );
+        // Pushed as well: whoever removes one of them gains nothing.
+        for (name, tag) in [
+            ("docker.io/library/held", "20"),
+            ("team/app", "1"),
+            ("team/app", "2"),
+        ] {
+            let it = find(&listed, name, tag);
+            assert_eq!(
+                (&it["own"], &it["shared"]),
+                (&json!(0), &json!(bytes(&held)))
+            );
+        }
+        let alone = find(&listed, "team/alone", "1");
+        assert_eq!(
+            (&alone["from"], &alone["kind"]),
+            (&json!("local"), &json!("local"))
+        );
+        assert_eq!(
+            (&alone["own"], &alone["used"]),
+            (&json!(bytes(&image(9))), &Value::Null)
+        );
+        assert!(alone["dated"].is_string());
+        assert_eq!(files(larder.root()), before);
+    }
+    larder.start_again().await;
+    larder.finish().await;
+}
+
+#[tokio::test]
+async fn names_are_meant_as_docker_means_them_and_the_local_ones_too() {
+    let hub = Hub::start().await;
+    for name in ["library/app", "team/app"] {
+        hub.push(name, "1", &image(1));
+    }
+    let larder = Options::mirror_of(&hub)
+        .upstream("ghcr.io", &hub)
+        .start()
+        .await;
+    for name in [
+        "docker.io/library/app",
+        "docker.io/team/app",
+        "ghcr.io/team/app",
+    ] {
+        assert_pullable(&larder, name, "1", &image(1)).await;
+    }
+    larder.push("team/app", "2", &image(1)).await;
+    larder.push("app", "2", &image(1)).await;
+    let all = [
+        "app:2",
+        "docker.io/library/app:1",
+        "docker.io/team/app:1",
+        "ghcr.io/team/app:1",
+        "team/app:2",
+    ];
+    assert_eq!(names(&larder, &[]).await, all);
+    assert_eq!(names(&larder, &["*"]).await, all);
+    assert_eq!(names(&larder, &["app"]).await, [all[0], all[1]]);
+    assert_eq!(names(&larder, &["team/app"]).await, [all[2], all[4]]);
+    assert_eq!(names(&larder, &["team/*:2"]).await, [all[4]]);
+    assert_eq!(
+        names(&larder, &["ghcr.io/*", "app:1"]).await,
+        [all[1], all[3]]
+    );
+    assert!(names(&larder, &["nothing"]).await.is_empty());
+    // Without a tag it is listed where that is asked for.
+    let digest = image(1).digest();
+    let tag = "/v2/team/app/manifests/2";
+    assert_eq!(delete(&larder, tag).await.status, 202);
+    assert!(names(&larder, &["team/app"]).await == [all[2]]);
+    assert_eq!(
+        names(&larder, &["-a", "team/app"]).await,
+        [all[2].to_owned(), format!("team/app@{digest}")]
+    );
+    let said = larder.run(&["ls", "Not a name"]).await;
+    assert!(
+        !said.success && said.stderr.contains("a pattern is"),
+        "{said:?}"
+    );
+    larder.finish().await;
+}
+
+#[tokio::test]
+async fn the_table_fits_a_terminal_and_is_whole_elsewhere() {
+    let hub = Hub::start().await;
+    let tag = "2026.11.21-a-very-long-tag-of-a-nightly-build-of-some-branch";
+    hub.push("organisation/project/component/service", tag, &image(1));
+    let larder = Options::mirror_of(&hub).start().await;
+    let name = "docker.io/organisation/project/component/service";
+    assert_pullable(&larder, name, tag, &image(1)).await;
+    let piped = larder.run(&["ls"]).await.expect_success();
+    let lines: Vec<_> = piped.lines().collect();
+    assert!(
+        lines[0].starts_with("IMAGE ") && lines[0].ends_with(" STATE"),
+        "{piped}"
+    );
+    assert!(
+        lines[1].contains(&format!(
+            "organisation/project/component/service:{tag}  docker.io"
+        )),
+        "{piped}"
+    );
+    assert!(
+        lines[1].contains(&image(1).digest()["sha256:".len()..][..12]),
+        "{piped}"
+    );
+    assert!(lines[2].starts_with("1 images, 1 tags, "), "{piped}");
+    let whole = larder.run(&["ls", "--digests"]).await.expect_success();
+    assert!(whole.contains(&image(1).digest()), "{whole}");
+
+    let (command, home) = larder.command(&["ls"]);
+    let line: Vec<_> = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args())
+        .map(|it| format!("'{}'", it.to_string_lossy()))
+        .collect();
+    let line = format!("stty cols 80 && {}", line.join(" "));
+    let shown = std::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(home.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("script is a part of every system");
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    let row = shown
+        .lines()
+        .find(|it| it.contains("docker.io"))
+        .unwrap_or_else(|| panic!("{shown}"));
+    assert!(
+        shown.lines().all(|it| it.trim_end().chars().count() <= 80),
+        "{shown}"
+    );
+    assert!(row.contains('…') && row.contains("1/1"), "{shown}");
+    larder.finish().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_not_made() {
+    let mut larder = Options::registry().start().await;
+    larder.kill().await;
+    let moved = larder.root().with_extension("moved");
+    fs::rename(larder.root(), &moved).unwrap();
+    let said = larder.run(&["ls"]).await;
+    assert!(
+        !said.success && said.stderr.contains("is not there"),
+        "{said:?}"
+    );
+    assert!(!larder.root().exists());
+    fs::rename(moved, larder.root()).unwrap();
+    larder.start_again().await;
+    larder.finish().await;
+}
+
+#[tokio::test]
+async fn upstreams_are_listed_with_what_the_server_knows_of_them() {
+    let hub = Hub::start().await;
+    let mut larder = Options::mirror_of(&hub)
+        .upstream("ghcr.io", &hub)
+        .start()
+        .await;
+    larder.kill().await;
+    let hint = larder.root().join("larder.upstreams");
+    fs::remove_file(&hint).ok();
+    let said = larder.run(&["ls", "--upstreams"]).await.expect_success();
+    assert!(
+        said.contains("docker.io  -") && said.contains("ghcr.io    -"),
+        "{said}"
+    );
+    let budget = json!({"limit": 100, "remaining": 87, "window": 21_600, "seen": 1_700_000_000});
+    let known = json!({"written": 1_700_000_000, "upstreams": {
+        "docker.io": {"state": "up", "since": 1_700_000_000, "budget": budget},
+        "ghcr.io": {"state": "down", "since": 1_700_000_000, "reason": "it does not answer"},
+    }});
+    fs::write(&hint, known.to_string()).unwrap();
+    let said = larder.run(&["ls", "--upstreams"]).await.expect_success();
+    assert!(
+        said.contains("87 of 100 in 6h") && said.contains("it does not answer"),
+        "{said}"
+    );
+    let listed: Value = serde_json::from_str(
+        &larder
+            .run(&["ls", "--upstreams", "--json"])
+            .await
+            .expect_success(),
+    )
+    .unwrap();
+    assert_eq!(listed["upstreams"][0]["budget"]["remaining"], 87);
+    assert_eq!(listed["upstreams"][1]["state"], "down");
+    larder.start_again().await;
+    larder.finish().await;
+}

@@ -1,0 +1,135 @@
+//! Docker Hub's pull limit: read, written down, kept to, and spent on what is needed.
+
+use std::time::Duration;
+
+use super::{is_quick, noted};
+use crate::support::hub::{Fault, FaultId, Hub, What, Where};
+use crate::support::image::Image;
+use crate::support::programs::Options;
+use serde_json::json;
+
+const X: &str = "/v2/library/x/manifests/1";
+
+/// Lets the hub say how many of a hundred pulls are left.
+fn left(hub: &Hub, remaining: u64) -> FaultId {
+    let fault = Fault::on(Where::manifests())
+        .does(What::OtherHeader(
+            "ratelimit-limit",
+            "100;w=21600".to_owned(),
+        ))
+        .does(What::OtherHeader(
+            "ratelimit-remaining",
+            format!("{remaining};w=21600"),
+        ))
+        .does(What::OtherHeader(
+            "docker-ratelimit-source",
+            "203.0.113.7".to_owned(),
+        ));
+    hub.fault(fault)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_stay_fresh_for_longer_as_the_remainder_shrinks() {
+    let hub = Hub::builder().bearer().start().await;
+    hub.push("library/x", "1", &Image::random(1, &[3000]));
+    let larder = Options::mirror_of(&hub)
+        .set(&["cache", "freshfor"], json!("500ms"))
+        .start()
+        .await;
+    let plenty = left(&hub, 90);
+    assert_eq!(larder.get(X).await.cache(), "miss");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(larder.get(X).await.cache(), "revalidated");
+    let log = larder.log();
+    assert_eq!(log.matches("90 of 100 pulls in 6h").count(), 1, "{log}");
+    hub.heal(plenty);
+    left(&hub, 8);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(larder.get(X).await.cache(), "revalidated");
+    hub.clear_log();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(larder.get(X).await.cache(), "hit");
+    assert!(hub.asked().is_empty());
+    larder
+        .logged("8 of 100 pulls in 6h are left to 203.0.113.7")
+        .await;
+    let hint = noted(&larder, |hint| {
+        hint["upstreams"]["docker.io"]["budget"]["remaining"] == 8
+    })
+    .await;
+    let budget = &hint["upstreams"]["docker.io"]["budget"];
+    assert_eq!(
+        (&budget["limit"], &budget["window"], &budget["source"]),
+        (&json!(100), &json!(21_600), &json!("203.0.113.7"))
+    );
+    // Nobody is refused what is not here.
+    hub.push("library/cold", "1", &Image::random(2, &[3000]));
+    assert_eq!(larder.get("/v2/library/cold/manifests/1").await.status, 200);
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_in_the_headers_is_harmless() {
+    let hub = Hub::start().await;
+    hub.push("library/x", "1", &Image::random(1, &[3000]));
+    let larder = Options::mirror_of(&hub).never_fresh().start().await;
+    for (limit, remaining) in [
+        ("", ""),
+        ("100;w=21600", "lots"),
+        ("99999999999999999999999999", "-1"),
+        (";;;w=;", ",,,"),
+        ("0;w=0", "0;w=0"),
+    ] {
+        let fault = Fault::on(Where::manifests())
+            .does(What::OtherHeader("ratelimit-limit", limit.to_owned()))
+            .does(What::OtherHeader(
+                "ratelimit-remaining",
+                remaining.to_owned(),
+            ));
+        let fault = hub.fault(fault);
+        assert_eq!(larder.get(X).await.status, 200, "{limit} {remaining}");
+        hub.heal(fault);
+    }
+    assert!(!larder.log().contains("pulls"), "{}", larder.log());
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_ends_the_questions_until_retry_after_while_what_is_cached_is_served() {
+    let hub = Hub::builder().bearer().start().await;
+    let image = Image::random(1, &[3000]);
+    hub.push("library/x", "1", &image);
+    hub.push("library/y", "1", &Image::random(2, &[3000]));
+    let mut larder = Options::mirror_of(&hub).never_fresh().start().await;
+    assert_eq!(larder.get(X).await.status, 200);
+    assert_eq!(larder.get("/v2/library/y/manifests/1").await.status, 200);
+    let limit: &[(&str, &str)] = &[("retry-after", "3600")];
+    let limited = hub.fault(Fault::on(Where::manifests()).does(What::Status(429, limit, "{}")));
+    assert_eq!(larder.get(X).await.cache(), "stale");
+    hub.clear_log();
+    for path in [X, "/v2/library/y/manifests/1"] {
+        is_quick(&larder, path, "stale").await;
+    }
+    hub.revoke_tokens();
+    let cold = larder.get("/v2/library/cold/manifests/1").await;
+    assert_eq!((cold.status, cold.header("retry-after")), (429, "10"));
+    assert!(hub.asked().is_empty(), "nor for a token: {:?}", hub.asked());
+    // The limit is on pulls: what was pulled in part can be pulled to its end.
+    let layer = format!("/v2/library/x/blobs/{}", image.layer_digests()[0]);
+    assert_eq!(larder.get(&layer).await.status, 200);
+    let hint = noted(&larder, |hint| {
+        hint["upstreams"]["docker.io"]["limited_until"].is_u64()
+    });
+    let until = hint.await["upstreams"]["docker.io"]["limited_until"].as_u64();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let left = until.unwrap() - now.as_secs();
+    assert!((3500..=3600).contains(&left), "{left}");
+    larder.logged("docker.io limits our requests").await;
+    // Who has paid, or waited, says so.
+    hub.heal(limited);
+    larder.hang_up().await;
+    assert_eq!(larder.get(X).await.cache(), "revalidated");
+    larder.finish().await;
+}
