@@ -7,9 +7,10 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::bundle::{Carried, Choice, Picked, Plan, Since, Watch, Writing};
-use crate::oci::{Image, Platform};
+use crate::oci::Platform;
 use crate::store::Store;
 
+use super::images::Images;
 use super::interrupt::Interrupt;
 use super::outfile::OutFile;
 use super::transfer::Transfer;
@@ -20,6 +21,7 @@ use super::{ConfigFile, parts, say};
 #[command(after_help = "Examples:
   larder export -o class.tar python:3.12 team/app:1
   larder export -o class.tar --platform linux/amd64 python:3.12 node:20
+  larder export -o class.tar -f class.txt
   larder export -o all.tar --all
   larder export -o monday.tar --all --since friday.tar     only what friday.tar lacks
   larder export -o - python:3.12 | ssh lab 'cat > class.tar'
@@ -28,13 +30,9 @@ Other programs read the file too:
   skopeo copy oci-archive:class.tar:docker.io/library/python:3.12 docker://…
   docker load < class.tar")]
 pub(super) struct Arguments {
-    /// The images, as they are pulled; what is in the store is exported, no upstream is asked
-    #[arg(
-        value_name = "IMAGE",
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
-    images: Vec<Image>,
+    // What is in the store is exported; no upstream is asked.
+    #[command(flatten)]
+    images: Images,
     /// The file to write; - for standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -62,19 +60,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = ConfigFile::at(arguments.config.clone()).load()?;
     super::log::start(&config.log, &config.log.fields);
     let root = &config.storage.root;
-    if !root.is_dir() {
-        return Err(format!(
-            "{} is not there: set storage.filesystem.rootdirectory to the data directory",
-            root.display()
-        ));
-    }
+    super::must_be_there(root)?;
     let store = Store::open_to_read(root).map_err(|error| error.to_string())?;
-    let picked = if arguments.all {
-        Picked::all(&store)
-    } else {
-        let names = parts::names(&config, &store)?;
-        let images = arguments.images.iter();
-        images.map(|image| Picked::named(&names, image)).collect()
+    let picked = match (arguments.all, arguments.images.read()?) {
+        (true, images) if images.is_empty() => Picked::all(&store),
+        (false, images) if !images.is_empty() => {
+            let names = parts::names(&config, &store)?;
+            let images = images.iter();
+            images.map(|image| Picked::named(&names, image)).collect()
+        }
+        _ => return Err("which images? Name them, or a list with -f, or say --all".to_owned()),
     };
     let picked = picked.map_err(|error| error.to_string())?;
     let choice = Choice {

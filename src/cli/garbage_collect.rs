@@ -84,12 +84,7 @@ fn collect(
     serving: Duration,
 ) -> Result<io::Result<()>, String> {
     // Opening would make it, and a misspelt one would look clean.
-    if !root.is_dir() {
-        return Err(format!(
-            "{} is not there: set storage.filesystem.rootdirectory to the data directory",
-            root.display()
-        ));
-    }
+    super::must_be_there(root)?;
     let store = Store::open_to_collect(root).map_err(|error| error.to_string())?;
     let usual = if store.is_alone() {
         Duration::ZERO

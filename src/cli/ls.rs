@@ -7,14 +7,13 @@ use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use crate::config::{Config, UpstreamName};
 use crate::oci::{Digest, Image, ImagePattern, Reference, RepositoryName, Tag};
 use crate::store::{Inventory, Kind, Store, StoredImage};
 
-use super::ConfigOption;
+use super::{ConfigOption, images};
 use table::{Table, size};
 
 /// How much of a digest tells it from all others on one machine: as much as docker shows.
@@ -58,12 +57,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = arguments.config.load()?;
     let root = &config.storage.root;
-    if !root.is_dir() {
-        return Err(format!(
-            "{} is not there: set storage.filesystem.rootdirectory to the data directory",
-            root.display()
-        ));
-    }
+    super::must_be_there(root)?;
     let now = SystemTime::now();
     let text = if arguments.upstreams {
         upstreams::list(&config, arguments.json, now)
@@ -117,11 +111,12 @@ fn images(
     for row in &rows {
         table.add(cells(row, arguments.digests, now));
     }
+    let tags = rows.iter().filter(|row| row.image.tag.is_some()).count();
     let total = format!(
-        "{} images, {} tags, {} in all, what is shared counted once\n",
-        distinct.len(),
-        rows.iter().filter(|row| row.image.tag.is_some()).count(),
-        HumanBytes(bytes)
+        "{}, {tags} tag{}, {} in all, what is shared counted once\n",
+        images::number(distinct.len()),
+        if tags == 1 { "" } else { "s" },
+        table::size(bytes)
     );
     table.text(table::width()) + &total
 }

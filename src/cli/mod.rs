@@ -179,6 +179,21 @@ fn called_as() -> String {
     name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
+/// Whether the data directory is there, for commands that must not make it.
+fn must_be_there(root: &Path) -> Result<(), String> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    let mut place = root.display().to_string();
+    // A path that is not absolute means another directory in each.
+    if let (true, Ok(here)) = (root.is_relative(), std::env::current_dir()) {
+        place = format!("{place} (in {})", here.display());
+    }
+    Err(format!(
+        "{place} is not there: set storage.filesystem.rootdirectory to the data directory, or start larder once to have it made"
+    ))
+}
+
 /// Writes a line for the person at the terminal. There is nobody to tell if that fails.
 fn say(line: &str) {
     drop(writeln!(io::stderr(), "{line}"));

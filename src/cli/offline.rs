@@ -41,12 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     };
     let config = file.load()?;
     let root = &config.storage.root;
-    if !root.is_dir() {
-        return Err(format!(
-            "{} is not there: set storage.filesystem.rootdirectory to the data directory, or start larder once to have it made",
-            root.display()
-        ));
-    }
+    super::must_be_there(root)?;
     if let Some(set) = arguments.set {
         set_offline(root, set == Setting::On).map_err(|error| error.to_string())?;
     }
@@ -62,5 +57,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     };
     // Whoever listened has gone; the switch is set all the same.
     drop(writeln!(io::stdout(), "{said}"));
+    if arguments.set == Some(Setting::Off) && config.cache.offline {
+        return Err("set cache.offline to false in the configuration, and reload".to_owned());
+    }
     Ok(())
 }

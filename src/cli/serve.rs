@@ -147,6 +147,9 @@ fn greet(config: &Config, server: &Server) -> Result<(), String> {
     };
     tracing::info!("mirroring {mirrored}");
     tracing::info!("storing in {}", config.storage.root.display());
+    if config.cache.offline {
+        tracing::warn!("offline, by cache.offline: no registry is asked, what is here is served");
+    }
     let scheme = if config.http.tls.is_some() {
         "https"
     } else {

@@ -56,12 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     }
     let config = arguments.config.load()?;
     let root = &config.storage.root;
-    if !root.is_dir() {
-        return Err(format!(
-            "{} is not there: set storage.filesystem.rootdirectory to the data directory",
-            root.display()
-        ));
-    }
+    super::must_be_there(root)?;
     let store = open(root, arguments.repair)?;
     // Whoever serves from the same disk goes first.
     rustix::process::nice(10).ok();

@@ -110,6 +110,11 @@ impl Names {
         }
         Ok(named(match (self.store.kind_of(name), &self.default) {
             (Some(Kind::Mirror), _) => Place::Mirror(self.orphan(name)),
+            // No name at Docker Hub begins like a host: another registry is meant.
+            (None, Some(default)) if default == DOCKER_HUB && names_a_host(name) => {
+                let (host, _) = name.split_first();
+                return Err(Error::UnknownUpstream(host.to_owned()));
+            }
             (None, Some(default)) => {
                 let pushable = without_library(name) == *name;
                 self.mirror(default, name.clone(), pushable.then(|| name.clone()))
@@ -306,6 +311,11 @@ impl Mirror {
             }),
         }
     }
+}
+
+/// Whether the first of several components has the looks of a host.
+fn names_a_host(name: &RepositoryName) -> bool {
+    matches!(name.split_first(), (first, Some(_)) if first.contains('.'))
 }
 
 /// Docker Hub keeps its official images under `library/`.

@@ -91,7 +91,7 @@ fn write_with(options: &OpenOptions, path: &Path, bytes: &[u8]) -> Result<(), St
     replace(&staged.0, path).context("move into place", path)
 }
 
-/// Puts a small file in place that is nobody else's to read: like [`write_file`], with mode 0600.
+/// Puts a small file in place that is nobody else's to read (mode 0600): whole or not at all, durable on return.
 ///
 /// # Errors
 /// The system's, with the path.

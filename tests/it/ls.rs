@@ -212,7 +212,7 @@ async fn the_table_fits_a_terminal_and_is_whole_elsewhere() {
         lines[1].contains(&image(1).digest()["sha256:".len()..][..12]),
         "{piped}"
     );
-    assert!(lines[2].starts_with("1 images, 1 tags, "), "{piped}");
+    assert!(lines[2].starts_with("1 image, 1 tag, "), "{piped}");
     let whole = larder.run(&["ls", "--digests"]).await.expect_success();
     assert!(whole.contains(&image(1).digest()), "{whole}");
 

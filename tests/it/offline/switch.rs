@@ -131,8 +131,9 @@ async fn a_question_under_way_is_hung_up() {
     assert_eq!(cold.status, 404);
     let message = cold.json()["errors"][0]["message"].to_string();
     assert!(message.contains("set cache.offline to false"), "{message}");
-    let said = switch(&larder, &["off"]).await;
-    assert!(said.starts_with("on: cache.offline"), "{said}");
+    let said = larder.run(&["offline", "off"]).await;
+    assert!(!said.success, "{said:?}");
+    assert!(said.stdout.starts_with("on: cache.offline"), "{said:?}");
     assert_eq!(silent.questions(), 1);
     larder.finish().await;
 }
