@@ -255,8 +255,10 @@ mod tests {
             times.sort_unstable();
             times[SAMPLES / 2].as_secs_f64()
         });
+        // Hashed at another cost it would be half as long or twice, and not hashed next to nothing;
+        // what other tests do to the machine meanwhile is less than that.
         assert!(
-            (unknown / known - 1.0).abs() < 0.05,
+            (unknown / known - 1.0).abs() < 0.4,
             "known {known}, unknown {unknown}"
         );
     }

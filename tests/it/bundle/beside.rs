@@ -56,7 +56,7 @@ async fn a_tag_can_be_pulled_at_once_from_the_server_beside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_imports_a_server_that_fills_the_same_and_a_collection_do_no_damage() {
+async fn two_imports_a_server_that_fills_the_same_a_repair_and_a_collection_do_no_damage() {
     let carried = Carried::new().await;
     let file = many(&carried, 6).await;
     let there = home();
@@ -84,6 +84,8 @@ async fn two_imports_a_server_that_fills_the_same_and_a_collection_do_no_damage(
                 .garbage_collect(&["-q", "-m", "--grace", "0s"])
                 .await
                 .expect_success();
+            let repaired = larder.run(&["verify", "--repair"]).await.expect_success();
+            assert!(repaired.contains("nothing is wrong"), "{repaired}");
         }
         for import in running {
             let output = import.wait_with_output().unwrap();

@@ -93,7 +93,7 @@ async fn one_that_fails_does_not_stop_the_others_and_is_named_with_its_reason() 
     let reasons = [
         "3 of 4 images could not be fetched:",
         "  app:9: there is no tag 9 in docker.io/library/app",
-        "  ghcr.io/org/x:latest: there is no tag latest in docker.io/ghcr.io/org/x",
+        "  ghcr.io/org/x:latest: \"ghcr.io\" is not an upstream",
         "  localhost:1/x:latest: \"localhost:1\" is not an upstream",
     ];
     assert_fails(&output, &reasons);
