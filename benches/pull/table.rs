@@ -20,15 +20,13 @@ pub(crate) enum Unit {
     Megabytes,
 }
 
-/// What a figure must be.
+/// What a figure must be at most.
 #[derive(Clone, Copy)]
 enum Target {
     /// The median of the runs: single ones are also late when the machine is.
     Median(f64),
     /// Each run.
     Every(f64),
-    /// The median, the other way round.
-    AtLeast(f64),
 }
 
 impl Row {
@@ -47,12 +45,6 @@ impl Row {
     /// With a target for the median.
     pub(crate) fn median_at_most(mut self, limit: f64) -> Self {
         self.target = Some(Target::Median(limit));
-        self
-    }
-
-    /// With a target for the median that is a least one.
-    pub(crate) fn median_at_least(mut self, limit: f64) -> Self {
-        self.target = Some(Target::AtLeast(limit));
         self
     }
 
@@ -85,7 +77,6 @@ impl Row {
             None => true,
             Some(Target::Median(limit)) => median(&sorted) <= limit,
             Some(Target::Every(limit)) => sorted.iter().all(|sample| *sample <= limit),
-            Some(Target::AtLeast(limit)) => median(&sorted) >= limit,
         }
     }
 }
@@ -121,22 +112,13 @@ impl Unit {
     }
 }
 
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Median(limit) | Self::Every(limit) => write!(f, "≤ {limit}"),
-            Self::AtLeast(limit) => write!(f, "≥ {limit}"),
-        }
-    }
-}
-
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (target, verdict) = match self.target {
             None => (String::new(), ""),
-            Some(target) => {
+            Some(Target::Median(limit) | Target::Every(limit)) => {
                 let verdict = if self.is_met() { "met" } else { "MISSED" };
-                (target.to_string(), verdict)
+                (format!("≤ {limit}"), verdict)
             }
         };
         let Self { figure, .. } = self;
@@ -149,28 +131,13 @@ impl fmt::Display for Row {
 /// Everything that was measured.
 #[derive(Default)]
 pub(crate) struct Table {
-    parts: Vec<(String, Vec<Row>)>,
+    parts: Vec<(&'static str, Vec<Row>)>,
 }
 
 impl Table {
     /// Adds a figure's rows under a heading.
-    pub(crate) fn add(&mut self, heading: impl Into<String>, rows: Vec<Row>) {
-        self.parts.push((heading.into(), rows));
-    }
-
-    /// Puts the table into a document, in place of what stands between its two marks.
-    pub(crate) fn write_into(&self, file: &str) {
-        const MARKS: [&str; 2] = ["<!-- the table begins -->\n", "<!-- the table ends -->"];
-        let text = std::fs::read_to_string(file).expect("a document");
-        let (before, rest) = text
-            .split_once(MARKS[0])
-            .expect("a mark where the table begins");
-        let (_, after) = rest
-            .split_once(MARKS[1])
-            .expect("a mark where the table ends");
-        let [begin, end] = MARKS;
-        let text = format!("{before}{begin}```\n{self}```\n{end}{after}");
-        std::fs::write(file, text).expect("to write the document");
+    pub(crate) fn add(&mut self, heading: &'static str, rows: Vec<Row>) {
+        self.parts.push((heading, rows));
     }
 
     /// Whether no target is missed.

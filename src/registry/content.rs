@@ -155,9 +155,12 @@ impl FilePart {
     pub async fn read(self) -> Result<Bytes, Error> {
         let read = tokio::task::spawn_blocking(move || {
             let read = self.blob.read_at(self.offset, self.length);
-            let read = read.and_then(|bytes| match bytes.len() == self.length {
-                true => Ok(bytes),
-                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            let read = read.and_then(|bytes| {
+                if bytes.len() == self.length {
+                    Ok(bytes)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                }
             });
             read.inspect_err(|error| self.cannot_be_read(error))
         });
