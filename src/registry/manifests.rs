@@ -5,12 +5,12 @@ use std::time::SystemTime;
 
 use crate::oci::manifest::media_type_of;
 use crate::oci::{Digest, MediaType, Reference};
-use crate::store::{StoreError, StoredManifest, TagState};
+use crate::store::{Blob, StoreError, StoredManifest, TagState};
 use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
 
 use super::belief::if_readable;
 use super::holds::unchecked;
-use super::names::{self, Mirror, Source};
+use super::names::{self, Mirror, Place, Source};
 use super::pass::NotKept;
 use super::pull::{ManifestAnswer, Want};
 use super::{Error, Missing, Outcome, Registry, blocking};
@@ -57,7 +57,8 @@ impl Registry {
         mirror: &Mirror,
         digest: &Digest,
     ) -> Result<Option<Arc<StoredManifest>>, Error> {
-        let (repository, digest) = (mirror.repository.clone(), digest.clone());
+        let (repository, wanted) = (mirror.repository.clone(), digest.clone());
+        let digest = digest.clone();
         let found = blocking(move || match repository.manifest(&digest) {
             Err(StoreError::Damaged(blob)) => Ok(Err(blob)),
             found => if_readable(found).map(|found| Ok(found.flatten())),
@@ -65,10 +66,28 @@ impl Registry {
         Ok(match found.await? {
             Ok(found) => found.map(Arc::new),
             Err(blob) => {
-                self.put_away_later(mirror, blob, "is damaged");
+                self.mend_manifest_later(mirror, wanted, blob);
                 None
             }
         })
+    }
+
+    /// Gets a damaged manifest out of the way and fetches it again, in the background: who only
+    /// asked what it is does not come for it, and dockerd has its own copy.
+    fn mend_manifest_later(&self, mirror: &Mirror, digest: Digest, damaged: Blob) {
+        let (registry, mirror) = (self.clone(), mirror.clone());
+        self.inner.tasks.spawn(async move {
+            let place = Place::Mirror(mirror.clone());
+            registry.put_away(&place, &damaged, "is damaged").await;
+            let reference = Reference::Digest(digest);
+            let what = Missing::Manifest(reference.clone());
+            let Ok(upstream) = mirror.upstream(what).cloned() else {
+                return;
+            };
+            if let Err(error) = registry.fetch_manifest(&mirror, &upstream, reference).await {
+                tracing::debug!(%error, "not fetched again");
+            }
+        });
     }
 
     /// Gets a manifest from the upstream and stores it, once for all who ask at the same time.
@@ -82,6 +101,10 @@ impl Registry {
         let work = || {
             let (registry, mirror, upstream) = (self.clone(), mirror.clone(), Arc::clone(upstream));
             async move {
+                // The last flight may have landed between the caller's look and this one's start.
+                if let Some(stored) = registry.landed(&mirror, &reference).await {
+                    return Ok((stored, true));
+                }
                 match upstream.get_manifest(&mirror.name, &reference).await {
                     Ok(fetched) => registry.take_in(&mirror, &reference, fetched).await,
                     Err(error) => {
@@ -99,6 +122,16 @@ impl Registry {
             Outcome::Pass
         };
         Ok((manifest, outcome))
+    }
+
+    /// What is asked for by digest and has been stored meanwhile.
+    async fn landed(&self, mirror: &Mirror, reference: &Reference) -> Option<Arc<StoredManifest>> {
+        let Reference::Digest(digest) = reference.clone() else {
+            return None;
+        };
+        let repository = mirror.repository.clone();
+        let found = blocking(move || Ok(repository.manifest(&digest).ok().flatten()));
+        found.await.ok().flatten().map(Arc::new)
     }
 
     /// Stores a manifest that was fetched, and moves the tags it was fetched for.

@@ -13,6 +13,7 @@ use crate::support::hub::{Fault, Hub, What, Where};
 use crate::support::image::{Image, noise, sha256};
 use crate::support::programs::{Dockerd, Larder, Options};
 use crate::support::tree;
+use crate::support::until::until;
 
 /// As large as what is hashed before it is served, and larger.
 const SMALL: usize = 300_000;
@@ -269,6 +270,29 @@ async fn a_mirrors_damaged_manifest_is_fetched_again_within_the_request() {
     larder.finish().await;
 }
 
+/// dockerd keeps manifests for a while: it asks by HEAD what a tag names, and reads its own copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirrors_manifest_that_a_question_finds_damaged_is_fetched_again_too() {
+    let hub = Hub::start().await;
+    let image = Image::random(1, &[5000]);
+    hub.push("library/app", "1", &image);
+    let larder = Options::mirror_of(&hub).start().await;
+    let by_tag = "/v2/library/app/manifests/1";
+    larder.get(by_tag).await;
+    for reference in ["1", &image.digest()] {
+        let stored = data(&larder, &image.digest());
+        flip(&stored, 20);
+        let path = format!("/v2/library/app/manifests/{reference}");
+        assert_eq!(larder.head(&path).await.status, 200);
+        until("it is whole again", async || {
+            fs::read(&stored).is_ok_and(|bytes| bytes == image.manifest_bytes())
+        })
+        .await;
+        assert_eq!(larder.get(by_tag).await.cache(), "hit");
+    }
+    larder.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_pushed_and_is_damaged_is_kept_aside_and_asked_for_again() {
     let mut larder = Options::registry().start().await;
@@ -417,6 +441,9 @@ async fn docker_pulls_an_image_whose_stored_copy_is_damaged() {
         "{}",
         docker.log()
     );
+    // What dockerd had a copy of itself is fetched again while it pulls the rest.
+    let manifest = data(&larder, &image.digest());
+    until("the manifest is whole again", async || manifest.is_file()).await;
     larder.finish().await;
 }
 
