@@ -3,8 +3,8 @@
 //! `cargo bench --bench pull` (or `make bench`) starts everything itself, on loopback: the test
 //! support's hub, which is an upstream with token authentication, a CDN host and a link of
 //! 20 MB/s, and the release binary. The comparison with Debian's `docker-registry` takes about a
-//! minute, because that is how long it needs; `-- --quick` leaves it out, and `-- --warm` everything
-//! but what is fetched ahead.
+//! minute, because that is how long it needs; `-- --quick` leaves it out, `-- --warm` everything but
+//! what is fetched ahead, and `-- --carry` everything but what is carried in a file.
 //!
 //! The program ends with 1 if a target is missed. Each figure is a function that returns its rows:
 //! `sharing` has those about many clients and one upstream, `latency` those about time, and
@@ -17,6 +17,8 @@
     reason = "a benchmark prints its table, and ends where it cannot measure"
 )]
 
+#[path = "pull/carrying.rs"]
+mod carrying;
 #[path = "pull/client.rs"]
 mod client;
 #[path = "pull/latency.rs"]
@@ -71,7 +73,8 @@ impl Upstreams {
 
 fn main() -> ExitCode {
     let is_asked = |word: &str| std::env::args().any(|argument| argument == word);
-    let (quick, only_warm) = (is_asked("--quick"), is_asked("--warm"));
+    let quick = is_asked("--quick");
+    let (only_warm, only_carry) = (is_asked("--warm"), is_asked("--carry"));
     machine::allow_many_files();
     let hubs = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -84,10 +87,17 @@ fn main() -> ExitCode {
     let table = clients.block_on(async {
         let (mut table, mut noise) = (Table::default(), Noise::default());
         noise.listen();
-        let heading = "Ten images of 16 MB are fetched ahead, through a link of 20 MB/s";
-        table.add(heading, warming::ten_images(&upstreams).await);
-        noise.listen();
+        if !only_carry {
+            let heading = "Ten images of 16 MB are fetched ahead, through a link of 20 MB/s";
+            table.add(heading, warming::ten_images(&upstreams).await);
+            noise.listen();
+        }
         if !only_warm {
+            let heading = "A bundle of 1 GB is written and taken in, in turns with cp";
+            table.add(heading, carrying::there_and_back(&upstreams).await);
+            noise.listen();
+        }
+        if !only_warm && !only_carry {
             measure(&upstreams, quick, &mut table, &mut noise).await;
         }
         table.add("The machine meanwhile", noise.rows());

@@ -1,9 +1,12 @@
 //! Writing a bundle: each blob is hashed while it is written, and one that is not what its digest
 //! says ends it.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -14,6 +17,9 @@ use super::error::ExportError;
 use super::form;
 use super::plan::{Item, Plan};
 use super::{CHUNK, Watch, in_parallel, tar, workers};
+
+/// How much is written before the disk is told to take it, in bytes.
+const SYNCED: usize = 64 << 20;
 
 /// What becomes one entry, and where it begins.
 struct Entry<'a> {
@@ -107,15 +113,20 @@ impl<'a> Writing<'a> {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => 1,
             Err(error) => return Err(ExportError::Write(error.into())),
         };
-        in_parallel(&self.entries, workers, |entry| {
-            let mut at = entry.offset;
-            self.write(entry, watch, &mut |bytes| {
-                file.write_all_at(bytes, at)?;
-                at += bytes.len() as u64;
-                Ok(())
+        // The longest first, so that nobody is left alone with one at the end.
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by_key(|entry| Reverse(entry.size));
+        synced_meanwhile(file, |written| {
+            in_parallel(&entries, workers, |entry| {
+                let mut at = entry.offset;
+                self.write(entry, watch, &mut |bytes| {
+                    file.write_all_at(bytes, at)?;
+                    at += bytes.len() as u64;
+                    written(bytes.len());
+                    Ok(())
+                })
             })
-        })?;
-        file.sync_all().map_err(ExportError::Write)
+        })
     }
 
     /// Writes from the beginning to the end.
@@ -163,16 +174,18 @@ impl<'a> Writing<'a> {
         let blob = item.repository.blob(&item.digest)?;
         let blob = blob.ok_or_else(|| self.gone(item))?;
         let mut hasher = Hasher::new(item.digest.algorithm());
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(item.size).unwrap_or(CHUNK))];
         let mut done = 0;
         while done < item.size {
-            let length = (item.size - done).min(CHUNK as u64);
-            let length = usize::try_from(length).unwrap_or(CHUNK);
-            let bytes = blob.read_at(done, length).map_err(ExportError::Write)?;
+            let length = (item.size - done).min(buffer.len() as u64);
+            let piece = &mut buffer[..usize::try_from(length).unwrap_or(CHUNK)];
+            let read = blob.read_into(done, piece).map_err(ExportError::Write)?;
+            let bytes = &piece[..read];
             if bytes.is_empty() {
                 return Err(self.damaged(item));
             }
-            hasher.update(&bytes);
-            put(&bytes)?;
+            hasher.update(bytes);
+            put(bytes)?;
             done += bytes.len() as u64;
         }
         if blob.size() == item.size && hasher.finish() == item.digest {
@@ -200,4 +213,36 @@ impl<'a> Writing<'a> {
             digest: item.digest.clone(),
         }
     }
+}
+
+/// Does the work, which says how many bytes it has written, and makes the file durable. The disk is
+/// kept busy meanwhile: otherwise it would begin when all the rest is done.
+fn synced_meanwhile(
+    file: &File,
+    work: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let (written, news) = mpsc::channel();
+    thread::scope(|threads| {
+        let syncing = threads.spawn(move || {
+            let mut unsynced = 0;
+            for length in news {
+                unsynced += length;
+                if unsynced >= SYNCED {
+                    // The kernel tells of a failure once: a later success means nothing.
+                    file.sync_data()?;
+                    unsynced = 0;
+                }
+            }
+            file.sync_all()
+        });
+        // Where syncing has ended early, its error is what matters, and it is asked for below.
+        let worked = work(&|length| {
+            let _ = written.send(length);
+        });
+        drop(written);
+        let synced = syncing.join();
+        worked?;
+        let synced = synced.unwrap_or_else(|_| Err(io::Error::other("syncing ended early")));
+        synced.map_err(ExportError::Write)
+    })
 }

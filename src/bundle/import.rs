@@ -4,6 +4,7 @@
 //! A process that is killed leaves no tag that names something that is not whole. What it has
 //! stored by then is used when the same is imported again.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
@@ -126,6 +127,9 @@ impl<'a> Import<'a> {
             }
             ready.images.push(planned);
         }
+        // The longest first, so that nobody is left alone with one at the end.
+        let size = |job: &Wanted| job.span.map_or(0, |span| span.size);
+        ready.jobs.sort_by_key(|job| Reverse(size(job)));
         Ok(ready)
     }
 

@@ -85,22 +85,33 @@ impl Blob {
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         read_at(&self.file, offset, length)
     }
+
+    /// Reads at `offset` into a buffer that is used again, and says how many bytes there were.
+    /// Fewer than fit only at the end of the file.
+    pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        read_into(&self.file, offset, buffer)
+    }
 }
 
 /// Reads up to `length` bytes at `offset`, wherever other readers of the same file are.
 pub(super) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
+    let filled = read_into(file, offset, &mut bytes)?;
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn read_into(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < length {
-        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    bytes.truncate(filled);
-    Ok(bytes)
+    Ok(filled)
 }
 
 impl Store {
