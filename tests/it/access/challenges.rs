@@ -1,5 +1,8 @@
 //! Who is asked for a password, when, and how; and what becomes of passwords that nobody asked for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::{Identity, USERS, protected};
@@ -204,4 +207,59 @@ async fn docker_sends_a_mirror_no_password_of_docker_hub() {
         assert_eq!(sent, leaks, "{challenge}: {}", wire.heard());
         larder.finish().await;
     }
+}
+
+/// Passwords are hashed slowly on purpose, and who guesses them must not be in the way of who pulls.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_guesses_a_second_keep_nobody_waiting() {
+    const A_SECOND: u32 = 200;
+    const GUESSES: u32 = 1000;
+    let hub = Hub::start().await;
+    hub.push("library/app", "1", &Image::random(1, &[2000]));
+    let users = Htpasswd::costly(&USERS);
+    let options = protected(Options::mirror_of(&hub), &users, &open_for_pulls());
+    let larder = options.start().await;
+    let pulled = "/v2/library/app/manifests/1";
+    assert_eq!(larder.get(pulled).await.status, 200);
+    let guessing = async {
+        let mut beat = tokio::time::interval(Duration::from_secs(1) / A_SECOND);
+        let mut guesses = Vec::new();
+        for guess in 0..GUESSES {
+            beat.tick().await;
+            let request = larder.request("GET", "/v2/");
+            let request = request.basic_auth("anna", Some(guess.to_string()));
+            guesses.push(tokio::spawn(request.send()));
+        }
+        guesses
+    };
+    let guessing_is_over = AtomicBool::new(false);
+    let pulling = async {
+        let mut times = Vec::new();
+        while !guessing_is_over.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            assert_eq!(larder.get(pulled).await.status, 200);
+            times.push(begun.elapsed());
+        }
+        times.sort_unstable();
+        times
+    };
+    let guessing = async {
+        let guesses = guessing.await;
+        guessing_is_over.store(true, Ordering::Relaxed);
+        guesses
+    };
+    let (guesses, times) = tokio::join!(guessing, pulling);
+    let mut looked_at = 0;
+    for guess in guesses {
+        let status = guess.await.unwrap().unwrap().status().as_u16();
+        assert!([401, 429].contains(&status), "{status}");
+        looked_at += u32::from(status == 401);
+    }
+    let slow = times[times.len() * 99 / 100];
+    eprintln!(
+        "{looked_at} of {GUESSES} guesses were looked at; 99 % of {} pulls within {slow:?}",
+        times.len()
+    );
+    assert!(looked_at > 0 && slow < Duration::from_secs(1), "{slow:?}");
+    larder.finish().await;
 }

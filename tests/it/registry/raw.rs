@@ -1,28 +1,58 @@
 //! A client that writes on a socket whatever a test likes: what no HTTP library would send.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::programs::Answer;
+use crate::support::programs::{Answer, Larder};
 
 /// Longer than larder takes for anything that these tests ask of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// A connection, and what came on it that nobody has looked at yet.
 pub(super) struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     unread: Vec<u8>,
 }
 
 impl Raw {
     pub(super) async fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("larder listens");
+        Self::over(stream)
+    }
+
+    /// A connection as that larder expects it: by TLS where it has a certificate.
+    pub(super) async fn to(larder: &Larder) -> Self {
+        let Some(issuer) = larder.trusted() else {
+            return Self::connect(larder.address()).await;
+        };
+        let mut roots = RootCertStore::empty();
+        let issuer = CertificateDer::from_pem_slice(issuer.as_bytes()).expect("a certificate");
+        roots.add(issuer).expect("an authority");
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let connector = TlsConnector::from(Arc::new(config.with_no_client_auth()));
+        let stream = TcpStream::connect(larder.address())
+            .await
+            .expect("larder listens");
+        let name = ServerName::try_from("localhost").expect("a name");
+        Self::over(connector.connect(name, stream).await.expect("a handshake"))
+    }
+
+    fn over(stream: impl Stream + 'static) -> Self {
         Self {
-            stream,
+            stream: Box::new(stream),
             unread: Vec::new(),
         }
     }
@@ -40,9 +70,9 @@ impl Raw {
         );
     }
 
-    /// Says that there is no more to come.
+    /// Says that there is no more to come; to nobody, if larder has had enough already.
     pub(super) async fn half_close(&mut self) {
-        self.stream.shutdown().await.expect("an open connection");
+        drop(self.stream.shutdown().await);
     }
 
     /// The next answer; nothing if the connection ends first.

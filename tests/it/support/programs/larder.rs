@@ -363,6 +363,11 @@ impl Larder {
         self.root.join("docker/registry/v2")
     }
 
+    /// The certificate of who issued its own, PEM; `None` where it speaks plain HTTP.
+    pub(crate) fn trusted(&self) -> Option<&str> {
+        self.trusted.as_deref()
+    }
+
     /// Everything it wrote to its log since it was last started.
     pub(crate) fn log(&self) -> String {
         self.daemon.written()
