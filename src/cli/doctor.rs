@@ -5,6 +5,7 @@ mod files;
 mod network;
 mod upstreams;
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
@@ -149,9 +150,10 @@ fn as_text(findings: &[Finding]) -> String {
             State::Broken => "BROKEN",
         };
         let Finding { about, seen, .. } = finding;
-        text += &format!("{state}  {about:<width$}  {seen}\n");
+        // Writing to a String does not fail.
+        _ = writeln!(text, "{state}  {about:<width$}  {seen}");
         if let Some(todo) = &finding.todo {
-            text += &format!("{:indent$}{todo}\n", "", indent = width + 10);
+            _ = writeln!(text, "{:indent$}{todo}", "", indent = width + 10);
         }
     }
     text

@@ -50,7 +50,8 @@ const DISTRIBUTION: [&str; 2] = ["registry", "docker-registry"];
   larder config > config.yml      write the built-in configuration to start from
 
 Then, in /etc/docker/daemon.json:
-  { \"registry-mirrors\": [\"http://localhost:5000\"] }"
+  { \"registry-mirrors\": [\"http://localhost:5000\"] }
+or let `larder setup docker` say it; `larder doctor` says what is not well"
 )]
 struct Cli {
     #[command(subcommand)]

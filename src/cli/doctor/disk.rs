@@ -21,7 +21,7 @@ use super::Finding;
 const DISK: &str = "disk";
 
 /// Slower than this, a push of many layers is no pleasure.
-const SLOW: Duration = Duration::from_millis(200);
+const SLOW: Duration = Duration::from_secs(1);
 
 /// With so little room, nothing of any size is kept.
 const LITTLE: u64 = 100 << 20;

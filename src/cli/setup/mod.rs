@@ -5,6 +5,7 @@ mod apply;
 mod check;
 mod client;
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -91,7 +92,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
 fn shown(text: &ClientText, url: &str) -> String {
     let mut shown = format!("{}, with the larder at {url}\n", text.title);
     for file in &text.files {
-        shown += &format!("\n{}:\n\n{}", file.path, file.text);
+        // Writing to a String does not fail.
+        _ = write!(shown, "\n{}:\n\n{}", file.path, file.text);
     }
     if text.files.is_empty() {
         shown += "\nNothing has to be written.\n";
@@ -99,16 +101,17 @@ fn shown(text: &ClientText, url: &str) -> String {
         shown += "\nThen:\n\n";
     }
     for command in &text.commands {
-        shown += &format!("  {command}\n");
+        _ = writeln!(shown, "  {command}");
     }
     for (at, note) in text.notes.iter().enumerate() {
         let gap = if at == 0 { "\n" } else { "" };
-        shown += &format!("{gap}- {note}\n");
+        _ = writeln!(shown, "{gap}- {note}");
     }
     if !text.files.is_empty() {
         let name = text.name;
-        shown += &format!(
-            "\nlarder setup {name} --apply writes this, beside what is there; larder setup {name} --check tries it.\n"
+        _ = writeln!(
+            shown,
+            "\nlarder setup {name} --apply writes this, beside what is there; larder setup {name} --check tries it."
         );
     }
     shown

@@ -1,6 +1,8 @@
 //! YAML, as k3s reads it. Lines are added, and then it is read again: it must say what it said, and
 //! what is wanted, and nothing else. What cannot be added in that way is left to its author.
 
+use std::fmt::Write as _;
+
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use serde_json::{Map, Value};
 
@@ -45,11 +47,12 @@ impl YamlWish {
                 Self::Is(_, value) if at + 1 == path.len() => format!(" \"{value}\""),
                 _ => String::new(),
             };
-            text += &format!("{:indent$}{key}:{end}\n", "");
+            // Writing to a String does not fail.
+            _ = writeln!(text, "{:indent$}{key}:{end}", "");
             indent += 2;
         }
         if let Self::First(_, value) = self {
-            text += &format!("{:indent$}- \"{value}\"\n", "");
+            _ = writeln!(text, "{:indent$}- \"{value}\"", "");
         }
         text
     }
