@@ -19,6 +19,7 @@
 //!          │      └───▶ access, events, health
 //!          ├───▶ acme ──▶ store, for its file
 //!          ├───▶ bundle ─▶ registry, store
+//!          ├───▶ setup, which is text
 //!          └───▶ config, which is plain data
 //! ```
 //!
@@ -38,5 +39,6 @@ pub mod http;
 pub mod oci;
 pub mod outbound;
 pub mod registry;
+pub mod setup;
 pub mod store;
 pub mod upstream;

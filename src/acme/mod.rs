@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use cache::Kept;
-use validity::Validity;
+pub use validity::Validity;
 
 /// The protocol of the handshakes with which an authority looks. RFC 8737 §6.2.
 const PROTOCOL: &[u8] = b"acme-tls/1";

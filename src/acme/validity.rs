@@ -10,24 +10,33 @@ const VERSION: u8 = 0xa0;
 
 /// When a certificate holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) start: SystemTime,
-    pub(super) end: SystemTime,
+pub struct Validity {
+    /// From when on.
+    pub start: SystemTime,
+    /// Until when.
+    pub end: SystemTime,
+    /// Whether it names itself as its issuer: an authority of its own, most likely.
+    pub is_self_issued: bool,
 }
 
 impl Validity {
     /// Of a certificate, DER.
-    pub(super) fn of(certificate: &[u8]) -> Option<Self> {
+    pub fn of(certificate: &[u8]) -> Option<Self> {
         let (certificate, _) = value(certificate, SEQUENCE)?;
         let (signed, _) = value(certificate, SEQUENCE)?;
         let rest = value(signed, VERSION).map_or(signed, |(_, rest)| rest);
         let (_serial, rest) = value(rest, INTEGER)?;
         let (_algorithm, rest) = value(rest, SEQUENCE)?;
-        let (_issuer, rest) = value(rest, SEQUENCE)?;
-        let (validity, _) = value(rest, SEQUENCE)?;
+        let (issuer, rest) = value(rest, SEQUENCE)?;
+        let (validity, rest) = value(rest, SEQUENCE)?;
+        let subject = value(rest, SEQUENCE).map(|(subject, _)| subject);
         let (start, rest) = time(validity)?;
         let (end, _) = time(rest)?;
-        Some(Self { start, end })
+        Some(Self {
+            start,
+            end,
+            is_self_issued: subject == Some(issuer),
+        })
     }
 
     /// When two thirds of it are over.
@@ -110,7 +119,12 @@ mod tests {
     fn renewal_is_after_two_thirds() {
         let start = SystemTime::UNIX_EPOCH;
         let end = start + Duration::from_secs(90);
-        let renewal = Validity { start, end }.renewal();
+        let validity = Validity {
+            start,
+            end,
+            is_self_issued: false,
+        };
+        let renewal = validity.renewal();
         assert_eq!(renewal, start + Duration::from_mins(1));
     }
 

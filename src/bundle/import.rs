@@ -83,6 +83,8 @@ pub enum Done {
         kind: Kind,
         /// The upstream's repository that its name hides from now on.
         hides: Option<String>,
+        /// Whether there was nothing to do: all of it was here before.
+        already: bool,
     },
     /// The tag here was checked later, and names something else: it stays.
     Newer,
@@ -363,6 +365,7 @@ impl Ready<'_> {
         watch: Watch<'_>,
     ) -> Result<Option<Done>, ImportError> {
         let repository = &home.repository;
+        let already = is_here(found, home)?;
         in_parallel(&found.blobs, LINKERS, |wanted| {
             if !repository.link_blob(&wanted.digest)? {
                 let unseen = Watch {
@@ -404,6 +407,7 @@ impl Ready<'_> {
         Ok(Some(Done::In {
             kind: repository.kind(),
             hides: home.hides.as_ref().map(ToString::to_string),
+            already,
         }))
     }
 
@@ -425,6 +429,27 @@ impl Ready<'_> {
         })?;
         Ok(missing.is_empty())
     }
+}
+
+/// Whether all of an image is its repository's already, and its tag names it.
+fn is_here(found: &Found, home: &Home) -> Result<bool, StoreError> {
+    let repository = &home.repository;
+    if let Some(tag) = &home.tag
+        && repository.tag(tag)?.as_ref() != found.digest()
+    {
+        return Ok(false);
+    }
+    for listed in &found.manifests {
+        if !repository.has_manifest(&listed.digest)? {
+            return Ok(false);
+        }
+    }
+    for wanted in &found.blobs {
+        if repository.blob(&wanted.digest)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A name for messages: the one here, or what the archive says.

@@ -14,7 +14,7 @@ use super::images::Images;
 use super::interrupt::Interrupt;
 use super::outfile::OutFile;
 use super::transfer::Transfer;
-use super::{ConfigFile, parts, say};
+use super::{ConfigOption, parts, say};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -51,13 +51,12 @@ pub(super) struct Arguments {
     /// Say nothing but what went wrong
     #[arg(short, long)]
     quiet: bool,
-    /// The configuration
-    #[arg(short, long, value_name = "CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
-    let config = ConfigFile::at(arguments.config.clone()).load()?;
+    let config = arguments.config.load()?;
     super::log::start(&config.log, &config.log.fields);
     let root = &config.storage.root;
     super::must_be_there(root)?;

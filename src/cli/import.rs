@@ -13,7 +13,7 @@ use crate::store::{Kind, Store};
 
 use super::interrupt::Interrupt;
 use super::transfer::Transfer;
-use super::{ConfigFile, parts, say};
+use super::{ConfigOption, parts, say};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -35,13 +35,12 @@ pub(super) struct Arguments {
     /// Say nothing but what went wrong
     #[arg(short, long)]
     quiet: bool,
-    /// The configuration
-    #[arg(short, long, value_name = "CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
-    let config = ConfigFile::at(arguments.config.clone()).load()?;
+    let config = arguments.config.load()?;
     super::log::start(&config.log, &config.log.fields);
     let of_file = |error: &dyn std::fmt::Display| format!("{}: {error}", arguments.file.display());
     // Before the store: a file that is refused leaves nothing at all.
@@ -124,7 +123,11 @@ fn report(
 fn line(image: &Taken) -> String {
     let name = &image.name;
     match &image.done {
-        Done::In { kind, hides } => {
+        Done::In {
+            kind,
+            hides,
+            already,
+        } => {
             let kind = match kind {
                 Kind::Local => "local",
                 Kind::Mirror => "mirror",
@@ -138,6 +141,9 @@ fn line(image: &Taken) -> String {
                     "; clients that use this registry as their mirror get it instead of {hidden}"
                 )
             });
+            if *already {
+                return format!("unchanged {name} ({kind}): all of it was here{absent}");
+            }
             format!("imported {name} ({kind}){absent}{hides}")
         }
         Done::Newer => format!(

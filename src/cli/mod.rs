@@ -3,13 +3,16 @@
 mod adopt;
 mod allocator;
 mod config;
+mod doctor;
 mod export;
 mod garbage_collect;
+mod greet;
 mod images;
 mod import;
 mod interrupt;
 mod log;
 mod ls;
+mod machine;
 mod offline;
 mod outfile;
 mod parts;
@@ -17,6 +20,7 @@ mod ready;
 mod reload;
 mod serve;
 mod services;
+mod setup;
 mod transfer;
 mod verify;
 mod warm;
@@ -46,7 +50,8 @@ const DISTRIBUTION: [&str; 2] = ["registry", "docker-registry"];
   larder config > config.yml      write the built-in configuration to start from
 
 Then, in /etc/docker/daemon.json:
-  { \"registry-mirrors\": [\"http://localhost:5000\"] }"
+  { \"registry-mirrors\": [\"http://localhost:5000\"] }
+or let `larder setup docker` say it; `larder doctor` says what is not well"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -76,6 +81,11 @@ enum Command {
     Export(export::Arguments),
     /// Take in images that export, docker save or others have written, also while a larder serves
     Import(import::Arguments),
+    /// Say what docker, containerd, podman, buildkit or k3s must be told to pull through larder;
+    /// write it; try it
+    Setup(setup::Arguments),
+    /// Look whether all is well: disk, clock, upstreams, port, limits; and say what to do
+    Doctor(doctor::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
 }
@@ -145,6 +155,8 @@ pub fn run() -> ExitCode {
         Some(Command::Ls(arguments)) => ls::run(&arguments),
         Some(Command::Export(arguments)) => export::run(&arguments),
         Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::Setup(arguments)) => setup::run(&arguments),
+        Some(Command::Doctor(arguments)) => doctor::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -211,11 +223,6 @@ fn printed(written: io::Result<()>) -> Result<(), String> {
 }
 
 impl ConfigFile {
-    /// The file that an option names, where the arguments are something else.
-    fn at(path: Option<PathBuf>) -> Self {
-        Self { path }
-    }
-
     /// The file named on the command line, or by Distribution's variable.
     fn path(&self) -> Option<PathBuf> {
         let from_environment = || std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(Into::into);

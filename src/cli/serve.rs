@@ -6,14 +6,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::Acme;
-use crate::config::{Challenge, Config, Level};
+use crate::config::{Config, Level};
 use crate::http::{Handler, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
 
 use super::reload::Running;
 use super::services::Services;
-use super::{ConfigFile, adopt, log, parts};
+use super::{ConfigFile, adopt, greet, log, parts};
 
 /// How long a read or write that is under way at the very end may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -48,23 +48,24 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     // Before anybody is told that we are here: a signal that nobody catches ends the process.
     let signals = Signals::catch()?;
     let secret = uuid::Uuid::new_v4().to_string() + &uuid::Uuid::new_v4().to_string();
-    let access = parts::access(&config, &secret)?;
     let upstreams = parts::upstreams(&config, &parts::Upstreams::new())?;
     let settings = parts::registry(&config)?;
     let store = open_store(&config).await?;
     let default = config.upstreams.default.as_ref().map(ToString::to_string);
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
     let registry = registry.map_err(|error| error.to_string())?;
-    let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
     let acme = parts::acme(&config);
     let server = bind(&config, acme.as_ref()).await?;
+    // It may make a file with a password that is said once: not if somebody else has the port.
+    let access = parts::access(&config, &secret)?;
+    let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
     };
     let (token, port) = (stop.token.clone(), server.port().unwrap_or_default());
     let services = Services::start(parts::services(&config), &registry, port, token).await?;
-    greet(&config, &server)?;
+    greet::greet(&config, &server)?;
     if let Ok(Some(name)) = registry.names().local_in_library() {
         tracing::warn!(
             "{name} was stored by another registry: it counts as local, and is not kept up to date from docker.io; move the directory repositories/library away to mirror it afresh"
@@ -134,42 +135,6 @@ fn renew(acme: Acme, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
         reason = "this is no work of the registry's, and is waited for by who starts it"
     )]
     tokio::spawn(acme.keep(stop))
-}
-
-/// Says what was started, where, and how to use it.
-fn greet(config: &Config, server: &Server) -> Result<(), String> {
-    let names = config.upstreams.all.keys();
-    let mirrored: Vec<String> = names.map(ToString::to_string).collect();
-    let mirrored = if mirrored.is_empty() {
-        "nothing".into()
-    } else {
-        mirrored.join(", ")
-    };
-    tracing::info!("mirroring {mirrored}");
-    tracing::info!("storing in {}", config.storage.root.display());
-    if config.cache.offline {
-        tracing::warn!("offline, by cache.offline: no registry is asked, what is here is served");
-    }
-    let scheme = if config.http.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    if let (Some(port), true) = (server.port(), config.upstreams.default.is_some()) {
-        tracing::info!(
-            "to use it from docker, put {{\"registry-mirrors\": [\"{scheme}://localhost:{port}\"]}} into /etc/docker/daemon.json"
-        );
-    }
-    let is_mirror = !config.upstreams.all.is_empty();
-    let asks_nobody = config.auth.challenge == Challenge::Auto && !config.auth.anonymous.is_empty();
-    if is_mirror && asks_nobody {
-        tracing::info!(
-            "docker is not asked for a password at /v2/, since it would send the one for Docker Hub: name a host in auth.challenge under which docker can log in and push"
-        );
-    }
-    let url = server.url().map_err(|error| error.to_string())?;
-    tracing::info!("listening on {url}");
-    Ok(())
 }
 
 /// The first signal to terminate or interrupt asks to stop, the second does not ask. A hang-up

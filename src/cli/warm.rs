@@ -1,7 +1,7 @@
 //! `larder warm`: images fetched before anybody needs them.
 
 mod progress;
-mod server;
+pub(super) mod server;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -158,34 +158,26 @@ async fn fetch(target: &Target, wishes: &Wishes, quiet: bool) -> Result<(), Stri
         registry.stop().await;
     }
     progress.line(&summary(&warmed, started.elapsed()));
-    let failed: Vec<_> = warmed
-        .iter()
-        .filter(|warmed| warmed.failure.is_some())
-        .collect();
-    if failed.is_empty() {
-        return Ok(());
+    // What was in the way of each has been said when it came to that.
+    match failures(&warmed) {
+        0 => Ok(()),
+        failed => Err(format!(
+            "{failed} of {} could not be fetched",
+            images::number(warmed.len())
+        )),
     }
-    let reasons = failed.iter().filter_map(|warmed| {
-        let error = warmed.failure.as_ref()?;
-        Some(format!("\n  {}: {error}", warmed.image))
-    });
-    Err(format!(
-        "{} of {} could not be fetched:{}",
-        failed.len(),
-        images::number(warmed.len()),
-        reasons.collect::<String>()
-    ))
+}
+
+fn failures(warmed: &[Warmed]) -> usize {
+    let failed = warmed.iter().filter(|warmed| warmed.failure.is_some());
+    failed.count()
 }
 
 fn summary(warmed: &[Warmed], took: Duration) -> String {
     let bytes = |count: fn(&Warmed) -> u64| HumanBytes(warmed.iter().map(count).sum());
-    let failed = warmed
-        .iter()
-        .filter(|warmed| warmed.failure.is_some())
-        .count();
-    let failures = match failed {
+    let failures = match failures(warmed) {
         0 => String::new(),
-        _ => format!(" ({failed} failed)"),
+        failed => format!(" ({failed} failed)"),
     };
     format!(
         "{}{failures}: fetched {}, {} were here already, in {}",

@@ -329,7 +329,7 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
         UpstreamError::RateLimited { .. } => (
             StatusCode::TOO_MANY_REQUESTS,
             format!(
-                "upstream {upstream} limits our requests: wait, or set its username and password in config.yml"
+                "upstream {upstream} limits our requests: wait, or set its username and password in the configuration"
             ),
         ),
         UpstreamError::Timeout { .. } => (
@@ -339,12 +339,14 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
         UpstreamError::Unreachable { .. } => (
             StatusCode::BAD_GATEWAY,
             format!(
-                "upstream {upstream} cannot be reached: check its url in config.yml and the network"
+                "upstream {upstream} cannot be reached: check its url in the configuration and the network"
             ),
         ),
         UpstreamError::CredentialsRefused => (
             StatusCode::BAD_GATEWAY,
-            format!("upstream {upstream} refused: check its username and password in config.yml"),
+            format!(
+                "upstream {upstream} refused: check its username and password in the configuration"
+            ),
         ),
         UpstreamError::Failed { .. } => (
             StatusCode::BAD_GATEWAY,

@@ -65,7 +65,9 @@ pub enum Error {
         reason: &'static str,
     },
     /// The `ns` parameter or the path names a registry that is not configured.
-    #[error("{0:?} is not an upstream of this registry: add it under upstreams in config.yml")]
+    #[error(
+        "{0:?} is not an upstream of this registry: add it under upstreams in the configuration"
+    )]
     UnknownUpstream(String),
     /// The name belongs to an upstream.
     #[error("{name} is kept for what is mirrored from {upstream}; push it under {instead} instead")]

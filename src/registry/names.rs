@@ -18,10 +18,11 @@ const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"
 
 /// Why nobody is asked, as it goes on after "... is not in the cache, and".
 pub(super) const OFFLINE: &str =
-    "this larder is offline: `larder offline off`, or cache.offline in config.yml";
+    "this larder is offline: `larder offline off`, or cache.offline in the configuration";
 const SWITCHED_OFF: &str = "this larder is offline: `larder offline off` ends that";
 const NOT_CONFIGURED: &str = "its upstream is not configured";
-const CONFIGURED_OFF: &str = "this larder is offline: set cache.offline to false in config.yml";
+const CONFIGURED_OFF: &str =
+    "this larder is offline: set cache.offline to false in the configuration";
 
 /// Where a request's repository is.
 #[derive(Clone, Debug)]

@@ -389,7 +389,7 @@ impl Registry {
             return Ok(());
         }
         Err(Error::Unsupported(
-            "deleting is switched off: set storage.delete.enabled to true in config.yml",
+            "deleting is switched off: set storage.delete.enabled to true in the configuration",
         ))
     }
 }

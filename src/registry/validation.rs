@@ -39,7 +39,7 @@ impl Validation {
         if let Some(url) = manifest.urls.iter().find(|url| !self.takes(url)) {
             let url: String = url.chars().take(200).collect();
             let problem = format!(
-                "a layer's URL {url:?} is not allowed: see validation.manifests.urls in config.yml"
+                "a layer's URL {url:?} is not allowed: see validation.manifests.urls in the configuration"
             );
             return Err(ManifestError::Content(problem).into());
         }

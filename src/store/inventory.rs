@@ -4,7 +4,9 @@
 //! or comes while it is read may be missing or half there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::oci::manifest::MAX_SIZE;
@@ -15,6 +17,10 @@ use super::{Kind, Repository, Store, StoreError, file, link};
 
 /// How deep indexes may be nested.
 const DEPTH: usize = 4;
+
+/// How many repositories are read at a time: on a disk that has none of it in memory, reading is
+/// waiting.
+const READERS: usize = 8;
 
 /// Everything that is stored, by images.
 #[derive(Debug, Default)]
@@ -48,52 +54,90 @@ pub struct StoredImage {
     pub dated: Option<SystemTime>,
     /// Since when its upstream could not confirm it.
     pub stale_since: Option<SystemTime>,
-    /// What it is made of, as far as it is here.
-    parts: Arc<HashSet<usize>>,
+    /// What it is made of, as far as it is here: each once.
+    parts: Arc<[usize]>,
 }
 
 impl Inventory {
     /// The size of some of the images, with what they share counted once.
     pub fn size<'a>(&self, images: impl IntoIterator<Item = &'a StoredImage>) -> u64 {
-        let parts: HashSet<usize> = images
-            .into_iter()
-            .flat_map(|image| image.parts.iter().copied())
-            .collect();
-        parts.into_iter().map(|part| self.sizes[part]).sum()
+        let mut is_counted = vec![false; self.sizes.len()];
+        let mut size = 0;
+        for part in images.into_iter().flat_map(|image| image.parts.iter()) {
+            if !std::mem::replace(&mut is_counted[*part], true) {
+                size += self.sizes[*part];
+            }
+        }
+        size
     }
 }
 
 impl Store {
     /// Lists all images; `untagged` ones only if they are wanted.
     pub fn inventory(&self, untagged: bool) -> Result<Inventory, StoreError> {
-        let mut count = Count {
-            store: self,
-            numbers: HashMap::new(),
-            sizes: Vec::new(),
-            contents: HashMap::new(),
-            offset: self.clock_offset(),
-            uses: HashMap::new(),
+        let names = self.repositories(None, usize::MAX)?;
+        let known = Known::default();
+        let offset = self.clock_offset();
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(Vec::new());
+        let read = || {
+            while let Some((at, name)) = next_of(&next, &names) {
+                let read = self.images_of(name, untagged, &known, offset);
+                lock(&found).push((at, read));
+            }
         };
+        thread::scope(|scope| {
+            for _ in 0..READERS.min(names.len()) {
+                scope.spawn(read);
+            }
+        });
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // In the order of their names again.
+        found.sort_by_key(|(at, _)| *at);
+        let sizes = known.sizes();
+        let mut uses = vec![0_u32; sizes.len()];
         let mut images = Vec::new();
-        for name in self.repositories(None, usize::MAX)? {
-            let repository = match self.kind_of(&name) {
-                Some(Kind::Local) => self.local(&name),
-                Some(Kind::Mirror) => self.mirror(&name),
-                None => continue,
-            };
-            count.repository(&repository, untagged, &mut images)?;
+        for (_, read) in found {
+            let (own, made_of) = read?;
+            for part in made_of.iter().flat_map(|parts| parts.iter()) {
+                uses[*part] += 1;
+            }
+            images.extend(own);
         }
-        let Count { sizes, uses, .. } = count;
-        let sizes: Vec<u64> = sizes.into_iter().map(Option::unwrap_or_default).collect();
         for image in &mut images {
             for part in image.parts.iter() {
-                match uses.get(part) {
-                    Some(1) => image.own += sizes[*part],
+                match uses[*part] {
+                    1 => image.own += sizes[*part],
                     _ => image.shared += sizes[*part],
                 }
             }
         }
         Ok(Inventory { images, sizes })
+    }
+
+    /// One repository's images, and what each manifest of them is made of.
+    fn images_of(
+        &self,
+        name: &RepositoryName,
+        untagged: bool,
+        known: &Known,
+        offset: i64,
+    ) -> Result<(Vec<StoredImage>, Vec<Arc<[usize]>>), StoreError> {
+        let repository = match self.kind_of(name) {
+            Some(Kind::Local) => self.local(name),
+            Some(Kind::Mirror) => self.mirror(name),
+            None => return Ok((Vec::new(), Vec::new())),
+        };
+        let mut count = Count {
+            store: self,
+            known,
+            linked: HashMap::new(),
+            offset,
+            made_of: Vec::new(),
+        };
+        let mut images = Vec::new();
+        count.repository(&repository, untagged, &mut images)?;
+        Ok((images, count.made_of))
     }
 
     /// What has to be added to the clock of uses to have the time of day.
@@ -118,17 +162,56 @@ struct Gathered {
     platforms: Vec<(Option<String>, bool)>,
 }
 
-/// A count under way.
-struct Count<'a> {
-    store: &'a Store,
+/// What all readers have found out about data: each piece is looked at once.
+#[derive(Default)]
+struct Known {
+    data: Mutex<Data>,
+}
+
+#[derive(Default)]
+struct Data {
     numbers: HashMap<Digest, usize>,
     /// By number; `None` where there is no data.
     sizes: Vec<Option<u64>>,
     /// By the number of a manifest's data.
     contents: HashMap<usize, Option<Arc<Contents>>>,
+}
+
+impl Known {
+    fn data(&self) -> MutexGuard<'_, Data> {
+        lock(&self.data)
+    }
+
+    fn sizes(self) -> Vec<u64> {
+        let data = self.data.into_inner();
+        let data = data.unwrap_or_else(PoisonError::into_inner);
+        let sizes = data.sizes.into_iter();
+        sizes.map(Option::unwrap_or_default).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next of the names that nobody has taken, and which it is.
+fn next_of<'a>(
+    next: &AtomicUsize,
+    names: &'a [RepositoryName],
+) -> Option<(usize, &'a RepositoryName)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    Some((at, names.get(at)?))
+}
+
+/// The count of one repository.
+struct Count<'a> {
+    store: &'a Store,
+    known: &'a Known,
+    /// What its links lead to: images of one repository share most of theirs.
+    linked: HashMap<Digest, Option<usize>>,
     offset: i64,
-    /// How many images each piece of data is part of.
-    uses: HashMap<usize, usize>,
+    /// What each image is made of.
+    made_of: Vec<Arc<[usize]>>,
 }
 
 impl Count<'_> {
@@ -139,8 +222,11 @@ impl Count<'_> {
         images: &mut Vec<StoredImage>,
     ) -> Result<(), StoreError> {
         let mut by_digest: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
-        for tag in repository.tags()?.unwrap_or_default() {
-            if let Some(digest) = repository.tag(&tag)? {
+        // Not by the list of tags: that reads each to know that it names something.
+        for name in file::names_in(&self.store.layout().tags(repository.name()))? {
+            if let Ok(tag) = name.parse::<Tag>()
+                && let Some(digest) = repository.tag(&tag)?
+            {
                 by_digest.entry(digest).or_default().push(tag);
             }
         }
@@ -206,10 +292,8 @@ impl Count<'_> {
         tags: impl Iterator<Item = Option<Tag>>,
         images: &mut Vec<StoredImage>,
     ) -> Result<(), StoreError> {
-        for part in &gathered.parts {
-            *self.uses.entry(*part).or_default() += 1;
-        }
-        let parts = Arc::new(gathered.parts);
+        let parts: Arc<[usize]> = gathered.parts.into_iter().collect();
+        self.made_of.push(Arc::clone(&parts));
         let used = self.used(repository, digest)?;
         for tag in tags {
             let (dated, stale_since) = self.dates(repository, digest, tag.as_ref())?;
@@ -248,7 +332,7 @@ impl Count<'_> {
         depth: usize,
     ) -> Result<bool, StoreError> {
         let path = self.store.layout().revision_link(repository.name(), digest);
-        let Some(number) = self.linked(&path, digest)? else {
+        let Some(number) = self.lead(&path, digest)? else {
             return Ok(false);
         };
         gathered.parts.insert(number);
@@ -273,11 +357,7 @@ impl Count<'_> {
             }
             Contents::Image { config, layers } => {
                 for part in config.iter().chain(layers) {
-                    let path = self
-                        .store
-                        .layout()
-                        .layer_link(repository.name(), &part.digest);
-                    match self.linked(&path, &part.digest)? {
+                    match self.linked(repository, &part.digest)? {
                         Some(number) => drop(gathered.parts.insert(number)),
                         None => is_whole = false,
                     }
@@ -287,12 +367,23 @@ impl Count<'_> {
         Ok(is_whole)
     }
 
-    /// The number of what a link leads to, if that is here.
+    /// The number of a blob that the repository links, if it is here.
     fn linked(
         &mut self,
-        path: &std::path::Path,
+        repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<usize>, StoreError> {
+        if let Some(known) = self.linked.get(digest) {
+            return Ok(*known);
+        }
+        let path = self.store.layout().layer_link(repository.name(), digest);
+        let number = self.lead(&path, digest)?;
+        self.linked.insert(digest.clone(), number);
+        Ok(number)
+    }
+
+    /// The number of what a link leads to, if that is here.
+    fn lead(&self, path: &std::path::Path, digest: &Digest) -> Result<Option<usize>, StoreError> {
         // An empty link is as good as none.
         let is_linked = path
             .symlink_metadata()
@@ -300,36 +391,45 @@ impl Count<'_> {
         if !is_linked {
             return Ok(None);
         }
-        let number = self.number(digest);
-        if self.sizes[number].is_some() {
+        if let Some(number) = self.present(digest) {
             return Ok(Some(number));
         }
         // Distribution links a sha512 to the sha256 it stores under.
         let target = link::read(path)?.filter(|target| target != digest);
-        let number = target.map(|target| self.number(&target));
-        Ok(number.filter(|number| self.sizes[*number].is_some()))
+        Ok(target.and_then(|target| self.present(&target)))
     }
 
-    fn number(&mut self, digest: &Digest) -> usize {
-        if let Some(number) = self.numbers.get(digest) {
-            return *number;
+    /// The number of some data, if it is here.
+    fn present(&self, digest: &Digest) -> Option<usize> {
+        let is_here = |data: &Data, number: usize| data.sizes[number].map(|_| number);
+        {
+            let data = self.known.data();
+            if let Some(number) = data.numbers.get(digest) {
+                return is_here(&data, *number);
+            }
         }
-        let data = self.store.layout().blob_data(digest).symlink_metadata();
-        let data = data.ok().filter(std::fs::Metadata::is_file);
-        let size = data.map(|data| data.len());
+        let found = self.store.layout().blob_data(digest).symlink_metadata();
+        let found = found.ok().filter(std::fs::Metadata::is_file);
+        let size = found.map(|found| found.len());
         // What a power cut leaves is nothing.
         let size = size.filter(|size| *size > 0 || digest.matches(b""));
-        self.sizes.push(size);
-        self.numbers.insert(digest.clone(), self.sizes.len() - 1);
-        self.sizes.len() - 1
+        let mut data = self.known.data();
+        // Another reader may have been faster.
+        if let Some(number) = data.numbers.get(digest) {
+            return is_here(&data, *number);
+        }
+        let number = data.sizes.len();
+        data.sizes.push(size);
+        data.numbers.insert(digest.clone(), number);
+        is_here(&data, number)
     }
 
     fn contents(
-        &mut self,
+        &self,
         number: usize,
         link: &std::path::Path,
     ) -> Result<Option<Arc<Contents>>, StoreError> {
-        if let Some(known) = self.contents.get(&number) {
+        if let Some(known) = self.known.data().contents.get(&number) {
             return Ok(known.clone());
         }
         let bytes = match link::read(link)? {
@@ -339,7 +439,8 @@ impl Count<'_> {
         let contents = bytes
             .and_then(|bytes| Contents::of(&bytes).ok())
             .map(Arc::new);
-        self.contents.insert(number, contents.clone());
+        let mut data = self.known.data();
+        data.contents.insert(number, contents.clone());
         Ok(contents)
     }
 

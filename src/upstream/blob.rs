@@ -71,6 +71,20 @@ enum Opening {
     AtEnd,
 }
 
+/// What a cache says of how it would answer for a blob, if it has it or can get it.
+pub(super) async fn in_cache(
+    client: &Client,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<String>, UpstreamError> {
+    let url = url(client, name, digest);
+    let mut ask = Ask::new(Subject::Blobs, Method::HEAD, name, url);
+    ask.tries = 1;
+    let answer = client.ask(&ask).await?;
+    let word = answer.header(X_CACHE).map(str::to_owned);
+    Ok(word.filter(|_| answer.status() == StatusCode::OK))
+}
+
 /// The size of a blob that need not be fetched.
 pub(super) async fn size(
     client: &Client,

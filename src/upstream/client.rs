@@ -30,6 +30,8 @@ use crate::oci::RepositoryName;
 pub(super) struct Client {
     pub(super) name: String,
     url: Url,
+    /// Whose images it is asked for, if it is a mirror that is told so: `docker.io`.
+    pub(super) namespace: Option<String>,
     pub(super) transport: Transport,
     pub(super) availability: Arc<Availability>,
     tokens: Tokens,
@@ -124,6 +126,7 @@ impl Client {
             ),
             name: settings.name,
             url,
+            namespace: None,
             manifests: Gate::default(),
             blobs: Gate::default(),
             refuses_blob_heads: AtomicBool::new(false),
@@ -164,6 +167,9 @@ impl Client {
     pub(super) fn endpoint(&self, rest: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(&format!("{}v2/{rest}", self.url.path()));
+        if let Some(namespace) = &self.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
         url
     }
 

@@ -17,7 +17,7 @@ pub enum UpstreamError {
     #[error("the upstream denies access to it, or does not have it")]
     Denied,
     /// The token service, or the registry, refused the configured username and password.
-    #[error("the upstream refused its username and password: check them in config.yml")]
+    #[error("the upstream refused its username and password: check them in the configuration")]
     CredentialsRefused,
     /// 429. Until then, requests of the same kind fail without being sent.
     #[error("the upstream may not be asked so often: try again in {}", seconds(.retry_after))]

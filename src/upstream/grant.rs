@@ -242,7 +242,7 @@ impl Tokens {
         };
         if account.refused(Instant::now(), forbidden) == (Refusal::Wrong { news: true }) {
             tracing::error!(
-                "upstream {} refused its username and password: check them in config.yml; \
+                "upstream {} refused its username and password: check them in the configuration; \
                  continuing anonymously",
                 self.name
             );

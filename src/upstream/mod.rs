@@ -21,6 +21,7 @@ mod client;
 mod credentials;
 mod error;
 mod grant;
+mod hello;
 mod line;
 mod manifest;
 mod pages;
@@ -42,6 +43,7 @@ pub use blob::BlobStream;
 pub use budget::{Budget, Share};
 pub use credentials::Credentials;
 pub use error::{SetupError, UpstreamError};
+pub use hello::Hello;
 pub use manifest::{FetchedManifest, ManifestHead};
 pub use settings::{Settings, Timeouts};
 
@@ -60,6 +62,19 @@ impl Upstream {
     /// The same, with other patience.
     pub fn with_timeouts(settings: Settings, timeouts: Timeouts) -> Result<Self, SetupError> {
         let client = client::Client::new(settings, timeouts)?;
+        Ok(Self {
+            client: Arc::new(client),
+        })
+    }
+
+    /// A mirror that is asked for the images of another registry, as containerd asks: with `ns`.
+    pub fn for_namespace(
+        settings: Settings,
+        timeouts: Timeouts,
+        namespace: &str,
+    ) -> Result<Self, SetupError> {
+        let mut client = client::Client::new(settings, timeouts)?;
+        client.namespace = Some(namespace.to_owned());
         Ok(Self {
             client: Arc::new(client),
         })
@@ -108,6 +123,12 @@ impl Upstream {
         self.client.ask_again();
     }
 
+    /// Whether anybody is there, asked once and without saying who we are.
+    pub async fn hello(&self) -> Result<Hello, UpstreamError> {
+        let asking = hello::hello(&self.client);
+        self.client.transport.line.until_cut(asking).await
+    }
+
     /// What a reference names now. Free at Docker Hub, where every GET counts as a pull.
     pub async fn head_manifest(
         &self,
@@ -142,6 +163,16 @@ impl Upstream {
         digest: &Digest,
     ) -> Result<u64, UpstreamError> {
         let asking = blob::size(&self.client, name, digest);
+        self.client.transport.line.until_cut(asking).await
+    }
+
+    /// What an upstream that is itself a cache says of a blob without sending it: `X-Cache`.
+    pub async fn blob_in_cache(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<String>, UpstreamError> {
+        let asking = blob::in_cache(&self.client, name, digest);
         self.client.transport.line.until_cut(asking).await
     }
 

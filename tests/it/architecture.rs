@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
     ("bundle", &["oci", "registry", "store"]),
@@ -24,17 +24,18 @@ const ARROWS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("config", &["oci"]),
+    ("setup", &[]),
     (
         "cli",
         &[
             "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "upstream",
-            "events", "health",
+            "events", "health", "setup",
         ],
     ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 9] = [
+const CRATES: [(&str, &[&str], &str); 11] = [
     (
         "reqwest",
         &["acme", "upstream", "outbound", "events", "health"],
@@ -58,7 +59,13 @@ const CRATES: [(&str, &[&str], &str); 9] = [
         "the pure and the synchronous stay so",
     ),
     ("bcrypt", &["access"], "passwords are its business alone"),
-    ("saphyr", &["config"], "YAML is the configuration's"),
+    (
+        "saphyr",
+        &["config", "setup"],
+        "YAML is the configuration's, and that of clients",
+    ),
+    ("toml_edit", &["setup"], "TOML is the clients'"),
+    ("similar", &["cli"], "differences are shown by commands"),
     ("clap", &["cli"], "arguments are the command line's"),
     ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
@@ -151,6 +158,19 @@ fn libraries_stay_where_they_belong() {
                 path.display()
             );
         }
+    }
+}
+
+#[test]
+fn messages_do_not_guess_what_the_configuration_is_called() {
+    for (module, path, code) in sources() {
+        // These know its name, or show one in an example.
+        let may = ["cli", "config"].contains(&module.as_str());
+        let guess = code
+            .lines()
+            .filter(is_code)
+            .find(|it| it.contains("config.yml"));
+        assert!(may || guess.is_none(), "{}: {guess:?}", path.display());
     }
 }
 

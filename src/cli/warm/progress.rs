@@ -10,7 +10,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, Prog
 use crate::oci::{Digest, Image, ImagePart, Role};
 use crate::registry::{Kept, News, WarmError, Warmed};
 
-use super::super::images;
+use super::super::{images, say};
 
 /// A layer: what it is of, how much has come, how fast, and how long it still takes.
 const LAYER: &str =
@@ -91,7 +91,10 @@ impl Progress {
                 state.done += 1;
                 self.count(&state);
                 drop(state);
-                self.line(&image_line(warmed));
+                match &warmed.failure {
+                    None => self.line(&image_line(warmed)),
+                    Some(error) => self.complain(&format!("failed {}: {error}", warmed.image)),
+                }
             }
         }
     }
@@ -106,6 +109,14 @@ impl Progress {
         match &self.bars {
             Some(bars) => bars.suspend(write),
             None => write(),
+        }
+    }
+
+    /// Writes what went wrong to the standard error, whoever wants to hear only that.
+    fn complain(&self, line: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| say(line)),
+            None => say(line),
         }
     }
 
@@ -235,22 +246,21 @@ fn image_line(warmed: &Warmed) -> String {
     let Warmed {
         image,
         done,
-        failure,
+        failure: _,
         took,
     } = warmed;
     let (new, old) = (done.fetched, done.here);
     let old_bytes = HumanBytes(old.bytes);
     let mut parts = Vec::new();
-    match failure {
-        Some(error) => return format!("failed {image}: {error}"),
-        None if done.is_local => parts.push(format!("here   {image}: it was pushed here")),
-        None if new.number + old.number == 0 => {
+    match () {
+        () if done.is_local => parts.push(format!("here   {image}: it was pushed here")),
+        () if new.number + old.number == 0 => {
             parts.push(format!("here   {image}: nothing more to fetch"));
         }
-        None if new.number == 0 => {
+        () if new.number == 0 => {
             parts.push(format!("here   {image}: here already ({old_bytes})"));
         }
-        None => {
+        () => {
             let took = shown(*took);
             parts.push(format!(
                 "ready  {image}: {} fetched in {took}",

@@ -9,6 +9,7 @@ use crate::config::{Config, Listen};
 use crate::registry::WarmSource;
 use crate::upstream::{Credentials, Settings, Timeouts, Upstream};
 
+use super::super::machine::is_any;
 use super::Target;
 
 /// The server at an address that somebody typed.
@@ -82,7 +83,7 @@ fn asked(url: Url, ca: Option<&Path>, names: Vec<String>) -> Result<Target, Stri
 }
 
 /// Where the server of this configuration can be reached from this machine.
-fn url_of(config: &Config) -> Result<Url, String> {
+pub(in super::super) fn url_of(config: &Config) -> Result<Url, String> {
     let http = &config.http;
     let Listen::Tcp(address) = &http.listen else {
         return Err(
@@ -106,11 +107,6 @@ fn url_of(config: &Config) -> Result<Url, String> {
     text.parse().map_err(|error| {
         format!("{text} is no address ({error}): name the larder that runs with --server")
     })
-}
-
-/// Whether that means every address of this machine.
-fn is_any(host: &str) -> bool {
-    ["", "0.0.0.0", "[::]", "::"].contains(&host)
 }
 
 #[cfg(test)]

@@ -242,20 +242,37 @@ async fn read(
     moved: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Kept, WarmError> {
     let digest = &part.digest;
+    let is_kept = |word: Option<&str>| {
+        let outcome = outcome(word);
+        matches!(
+            outcome,
+            Some(Outcome::Hit | Outcome::Revalidated | Outcome::Stale)
+        )
+    };
+    // An answer whose bytes nobody wants would be a download that broke off, to the server. If this
+    // fails, the next question says why.
+    let head = server.blob_in_cache(name, digest).await;
+    if head.is_ok_and(|word| is_kept(word.as_deref())) {
+        return Ok(Kept::Already);
+    }
     let stream = server.get_blob(name, digest, 0).await;
     let mut stream = stream.map_err(ServerError::from)?;
-    match outcome(stream.from_cache()) {
-        Some(Outcome::Hit | Outcome::Revalidated | Outcome::Stale) => return Ok(Kept::Already),
-        Some(Outcome::Pass) => return Err(WarmError::NotKept(digest.clone())),
-        Some(Outcome::Miss | Outcome::Joined) | None => {}
+    if outcome(stream.from_cache()) == Some(Outcome::Pass) {
+        return Err(WarmError::NotKept(digest.clone()));
     }
+    // It may have come in between.
+    let kept = if is_kept(stream.from_cache()) {
+        Kept::Already
+    } else {
+        Kept::Fetched
+    };
     let mut hasher = Hasher::new(digest.algorithm());
     while let Some(bytes) = stream.next().await.map_err(ServerError::from)? {
         hasher.update(&bytes);
         moved(bytes.len() as u64);
     }
     if hasher.finish() == *digest {
-        Ok(Kept::Fetched)
+        Ok(kept)
     } else {
         Err(WarmError::Damaged(digest.clone()))
     }

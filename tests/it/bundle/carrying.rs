@@ -65,6 +65,13 @@ async fn images_are_what_they_were_at_the_other_end() {
     let [here, copied] = [carried.larder.root(), there.path()]
         .map(|root| fs::read_to_string(root.join(record)).unwrap());
     assert_eq!(here, copied, "when it was checked");
+    let again = import_all(there.path(), &file).await;
+    let lines: Vec<&str> = again.stdout.lines().collect();
+    assert_eq!(
+        lines[0], "unchanged docker.io/library/app:1 (mirror): all of it was here",
+        "{again:?}"
+    );
+    assert!(!again.stdout.contains("imported"), "{again:?}");
 
     let larder = cut_off().on(there.path()).start().await;
     for (name, tag, image) in [

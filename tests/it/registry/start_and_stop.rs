@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::raw::Raw;
 use super::{assert_refused, blob, delete, push_small};
+use crate::support::hub::Hub;
 use crate::support::programs::Options;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -303,6 +304,61 @@ async fn a_port_in_use_is_said_to_be() {
     for wanted in [address.as_str(), "in use", "http.addr"] {
         assert!(last.contains(wanted), "{wanted}: {complaint}");
     }
+}
+
+#[tokio::test]
+async fn no_password_is_made_up_by_a_larder_that_does_not_start() {
+    let home = directory();
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let users = home.path().join("htpasswd");
+    let failure = Options::registry()
+        .set(&["http", "addr"], json!(address))
+        .set(
+            &["auth", "htpasswd"],
+            json!({ "realm": "x", "path": users }),
+        )
+        .fail()
+        .await;
+    assert!(failure.log.contains("in use"), "{}", failure.log);
+    assert!(
+        !failure.log.contains("password=") && !users.exists(),
+        "{}",
+        failure.log
+    );
+}
+
+#[tokio::test]
+async fn the_first_start_says_how_it_goes_on() {
+    let hub = Hub::start().await;
+    let larder = Options::mirror_of(&hub)
+        .upstream("quay.io", &hub)
+        .start()
+        .await;
+    let (log, url) = (larder.log(), larder.url());
+    for word in [
+        "mirroring docker.io, quay.io".to_owned(),
+        format!("storing in {}", larder.root().display()),
+        format!("{{\"registry-mirrors\": [\"{url}\"]}}"),
+        "larder setup docker".to_owned(),
+        format!("with a browser: {url}/"),
+    ] {
+        assert!(log.contains(&word), "{word}: {log}");
+    }
+    larder.finish().await;
+    // Where it listens everywhere, it is named as others reach it.
+    let everywhere = Options::registry().set(&["http", "addr"], json!(":0"));
+    let larder = everywhere.start().await;
+    let browser = larder.log();
+    let browser = browser
+        .split("with a browser: http://")
+        .nth(1)
+        .expect("an address");
+    assert!(
+        !browser.starts_with("0.0.0.0") && !browser.starts_with("[::]"),
+        "{browser}"
+    );
+    larder.finish().await;
 }
 
 #[tokio::test]

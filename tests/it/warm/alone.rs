@@ -91,12 +91,18 @@ async fn one_that_fails_does_not_stop_the_others_and_is_named_with_its_reason() 
     let output = larder.run(&[&["warm", "-q"], &images[..]].concat()).await;
     assert_eq!(output.stdout, "", "quiet");
     let reasons = [
-        "3 of 4 images could not be fetched:",
-        "  app:9: there is no tag 9 in docker.io/library/app",
-        "  ghcr.io/org/x:latest: \"ghcr.io\" is not an upstream",
-        "  localhost:1/x:latest: \"localhost:1\" is not an upstream",
+        "3 of 4 images could not be fetched\n",
+        "failed app:9: there is no tag 9 in docker.io/library/app",
+        "failed ghcr.io/org/x:latest: \"ghcr.io\" is not an upstream",
+        "failed localhost:1/x:latest: \"localhost:1\" is not an upstream",
     ];
     assert_fails(&output, &reasons);
+    let output = larder.run(&[&["warm"], &images[..]].concat()).await;
+    assert_fails(&output, &reasons);
+    let said = output.stdout + &output.stderr;
+    for reason in ["there is no tag 9", "\"ghcr.io\" is not"] {
+        assert_eq!(said.matches(reason).count(), 1, "said once: {said}");
+    }
     let output = larder.run(&["warm", "app:1"]).await;
     assert_says(output, &["here   app:1"]);
 }

@@ -49,6 +49,7 @@ async fn the_larder_that_runs_is_asked_and_fills_itself() {
     let again = larder.run_as(&proxies, &warm).await;
     assert_says(again, &["here   app:1: here already"]);
     assert!(hub.asked().is_empty(), "{:?}", hub.asked());
+    assert!(!larder.log().contains("cut short"), "{}", larder.log());
     // From anywhere else, by its address alone.
     let elsewhere = Options::registry().rest();
     let url = larder.url();

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::archive::File;
-use super::{Output, containers_command, new_home, run, write_containers_files};
+use super::{Output, REGISTRIES, containers_command, new_home, run, write, write_containers_files};
 
 /// buildah with a configuration and an image store of its own.
 pub(crate) struct Buildah {
@@ -22,6 +22,13 @@ impl Buildah {
         let home = new_home("buildah");
         write_containers_files(home.path(), mirrors);
         Self { home }
+    }
+
+    /// One with this registries.conf.
+    pub(crate) fn with_registries(text: &str) -> Self {
+        let own = Self::new();
+        write(&own.home.path().join(REGISTRIES), text);
+        own
     }
 
     /// Runs any buildah command.

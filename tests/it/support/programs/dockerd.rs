@@ -1,13 +1,17 @@
 //! dockerd with the docker command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 use super::archive::{File, docker_archive};
 use super::daemon::Daemon;
 use super::{Output, command, new_home, run, write};
+
+/// Where its configuration is, as on every machine, below its own directory.
+const CONFIG: &str = "etc/docker/daemon.json";
 
 /// How to start a dockerd.
 #[derive(Default)]
@@ -32,46 +36,42 @@ impl Dockerd {
     /// Starts one, and waits until it answers.
     pub(crate) async fn start(options: &DockerdOptions) -> Self {
         let home = new_home("dockerd");
-        let path = home.path();
-        let mut settings = json!({
-            "storage-driver": "vfs",
-            "bridge": "none",
-            "iptables": false,
-            "ip6tables": false,
-            "ip-forward": false,
-            "data-root": path.join("data"),
-            "exec-root": path.join("exec"),
-            "pidfile": path.join("pid"),
-            "hosts": [format!("unix://{}", path.join("docker.sock").display())],
-            "registry-mirrors": options.mirrors,
-            "insecure-registries": options.insecure,
-            // It would ask a name server for Docker Hub's address before each pull, to compare it
-            // with this list, if the name were not in it. It only matters for Windows' layers.
-            "allow-nondistributable-artifacts": ["docker.io"],
-        });
+        let mut settings = own_settings(home.path());
+        settings["registry-mirrors"] = json!(options.mirrors);
+        settings["insecure-registries"] = json!(options.insecure);
         settings
             .as_object_mut()
             .expect("an object")
             .extend(options.settings.clone());
-        write(&path.join("daemon.json"), &settings.to_string());
+        write(&home.path().join(CONFIG), &settings.to_string());
+        Self::launch(home, &options.environment).await
+    }
+
+    /// Starts one with the configuration that `amend` makes of one without mirrors. It is below
+    /// the root that `amend` is given, where it is on every machine.
+    pub(crate) async fn set_up(amend: impl AsyncFnOnce(&Path)) -> Self {
+        let home = new_home("dockerd");
+        let settings = own_settings(home.path());
+        write(&home.path().join(CONFIG), &format!("{settings:#}\n"));
+        amend(home.path()).await;
+        Self::launch(home, &[]).await
+    }
+
+    async fn launch(home: TempDir, environment: &[(String, String)]) -> Self {
+        let path = home.path();
         let mut dockerd = command("dockerd", path);
         // It starts a containerd of its own, unless the machine runs one: then it must not mix with
         // what is in there.
         dockerd
             .arg("--config-file")
-            .arg(path.join("daemon.json"))
+            .arg(path.join(CONFIG))
             .args([
                 "--containerd-namespace",
                 "larder-tests",
                 "--containerd-plugins-namespace",
                 "larder-tests-plugins",
             ])
-            .envs(
-                options
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            );
+            .envs(environment.iter().map(|(name, value)| (name, value)));
         let daemon = Daemon::start("dockerd", dockerd, home);
         daemon
             .ready(|line| line.contains("API listen on").then_some(()))
@@ -207,7 +207,35 @@ impl Dockerd {
         docker
     }
 
+    /// The root below which its configuration is.
+    pub(crate) fn root(&self) -> &Path {
+        self.daemon.home()
+    }
+
+    /// `DOCKER_HOST`
+    pub(crate) fn address(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
     fn socket(&self) -> PathBuf {
         self.daemon.home().join("docker.sock")
     }
+}
+
+/// What keeps a daemon to its own directory.
+fn own_settings(path: &Path) -> Value {
+    json!({
+        "storage-driver": "vfs",
+        "bridge": "none",
+        "iptables": false,
+        "ip6tables": false,
+        "ip-forward": false,
+        "data-root": path.join("data"),
+        "exec-root": path.join("exec"),
+        "pidfile": path.join("pid"),
+        "hosts": [format!("unix://{}", path.join("docker.sock").display())],
+        // It would ask a name server for Docker Hub's address before each pull, to compare it
+        // with this list, if the name were not in it. It only matters for Windows' layers.
+        "allow-nondistributable-artifacts": ["docker.io"],
+    })
 }

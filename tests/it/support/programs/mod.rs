@@ -166,6 +166,9 @@ fn containers_command(program: &str, home: &Path) -> Command {
     command
 }
 
+/// Where skopeo and buildah find their registries.conf in `home`.
+const REGISTRIES: &str = ".config/containers/registries.conf";
+
 /// Writes what a `containers_command` reads: no credentials, and the mirrors as (registry, the
 /// mirror's location, which has no scheme).
 fn write_containers_files(home: &Path, mirrors: &[(&str, &str)]) {
@@ -176,10 +179,7 @@ fn write_containers_files(home: &Path, mirrors: &[(&str, &str)]) {
             "[[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true"
         ));
     }
-    write(
-        &home.join(".config/containers/registries.conf"),
-        &registries.join("\n"),
-    );
+    write(&home.join(REGISTRIES), &registries.join("\n"));
     write(&home.join("auth.json"), "{}");
     write(
         &home.join("policy.json"),

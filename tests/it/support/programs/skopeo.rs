@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Output, containers_command, new_home, run, write_containers_files};
+use super::{Output, REGISTRIES, containers_command, new_home, run, write, write_containers_files};
 
 /// skopeo with a configuration of its own.
 pub(crate) struct Skopeo {
@@ -24,6 +24,13 @@ impl Skopeo {
         let home = new_home("skopeo");
         write_containers_files(home.path(), mirrors);
         Self { home }
+    }
+
+    /// One with this registries.conf.
+    pub(crate) fn with_registries(text: &str) -> Self {
+        let own = Self::new();
+        write(&own.home.path().join(REGISTRIES), text);
+        own
     }
 
     /// Runs any skopeo command.
