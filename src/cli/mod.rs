@@ -4,6 +4,7 @@ mod adopt;
 mod allocator;
 mod config;
 mod export;
+mod files;
 mod garbage_collect;
 mod images;
 mod import;
