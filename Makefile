@@ -6,9 +6,11 @@ NAME ?=
 # make fuzz TARGET=name runs it for LIMIT seconds.
 TARGET ?=
 LIMIT ?= 60
+# How many blobs the large store of make bench-scale has; 1000000 needs 5 GB of memory.
+LARGE ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format-check lint doc test packages bench fuzz deny clean
+.PHONY: help run check format-check lint doc test packages bench bench-scale fuzz deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ packages: ## Install the Debian packages that the tests use, where they are miss
 
 bench: ## Measure a cold pull by many clients, the start, and the memory
 	$(CARGO) bench --locked --bench pull
+
+bench-scale: ## Measure large stores and crowds: make bench-scale [LARGE=100000]
+	LARGE=$(LARGE) $(CARGO) bench --locked --bench scale
 
 fuzz: ## Fuzz one target: make fuzz TARGET=name [LIMIT=600]
 	@command -v cargo-fuzz >/dev/null || { \

@@ -5,6 +5,7 @@ mod allocator;
 mod config;
 mod doctor;
 mod export;
+mod files;
 mod garbage_collect;
 mod greet;
 mod images;

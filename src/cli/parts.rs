@@ -10,7 +10,7 @@ use crate::acme::{self, Acme};
 use crate::config::{self, AuthScheme, Config, Platforms};
 use crate::events;
 use crate::health::{self, What};
-use crate::http::{ClientAuth, Listen, Manners, TlsSettings, headers};
+use crate::http::{ClientAuth, Limits, Listen, Manners, TlsSettings, headers};
 use crate::registry::{
     Children, Collecting, Keeping, MinFree, Names, Purging, Settings as RegistrySettings,
     Validation, Warm,
@@ -18,6 +18,7 @@ use crate::registry::{
 use crate::store::Store;
 use crate::upstream::{self, Credentials, Upstream};
 
+use super::files;
 use super::services;
 
 /// The upstreams, by name, as they are configured and as they work.
@@ -207,7 +208,17 @@ pub(super) fn manners(config: &Config, access: Access) -> Result<Manners, String
         headers: headers(&config.http.headers).map_err(|error| error.to_string())?,
         base: config.http.host.clone(),
         prefix: config.http.prefix.clone(),
+        stall: config.http.stall_timeout,
     })
+}
+
+/// What clients may take, where so many files may be open.
+pub(super) fn limits(config: &Config, files: Option<u64>) -> Limits {
+    Limits {
+        connections: (config.http.connections).unwrap_or_else(|| files::connections(files)),
+        head: config.http.head_timeout,
+        stall: config.http.stall_timeout,
+    }
 }
 
 pub(super) fn listen(config: &Config) -> Listen {

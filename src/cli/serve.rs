@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::Acme;
 use crate::config::{Config, Level};
-use crate::http::{Handler, Server, Stop};
+use crate::http::{Handler, Limits, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
 
 use super::reload::Running;
 use super::services::Services;
-use super::{ConfigFile, adopt, greet, log, parts};
+use super::{ConfigFile, adopt, files, greet, log, parts};
 
 /// How long a read or write that is under way at the very end may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -23,11 +23,12 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
     let config = file.load()?;
     log::start(&config.log, &config.log.fields);
     warn_of(&config);
+    let files = super::files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(serve(config, file))?;
+    runtime.block_on(serve(config, file, files))?;
     // What is being written is written to its end. This also joins the threads: detaching one
     // that is just ending, as a runtime that is dropped at once does, can crash in glibc.
     runtime.shutdown_timeout(LAST_WRITES);
@@ -44,7 +45,7 @@ pub(super) fn warn_of(config: &Config) {
     }
 }
 
-async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
+async fn serve(config: Config, file: &ConfigFile, files: Option<u64>) -> Result<(), String> {
     // Before anybody is told that we are here: a signal that nobody catches ends the process.
     let signals = Signals::catch()?;
     let secret = uuid::Uuid::new_v4().to_string() + &uuid::Uuid::new_v4().to_string();
@@ -55,7 +56,9 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     let registry = Registry::new(settings, store, parts::working(&upstreams), default);
     let registry = registry.map_err(|error| error.to_string())?;
     let acme = parts::acme(&config);
-    let server = bind(&config, acme.as_ref()).await?;
+    let limits = parts::limits(&config, files);
+    let server = bind(&config, acme.as_ref(), limits).await?;
+    files::tell(files, limits.connections);
     // It may make a file with a password that is said once: not if somebody else has the port.
     let access = parts::access(&config, &secret)?;
     let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
@@ -113,8 +116,8 @@ async fn open_store(config: &Config) -> Result<Store, String> {
     opening.await.map_err(|error| error.to_string())?
 }
 
-async fn bind(config: &Config, acme: Option<&Acme>) -> Result<Server, String> {
-    let server = Server::bind(&parts::listen(config), parts::tls(config, acme)).await;
+async fn bind(config: &Config, acme: Option<&Acme>, limits: Limits) -> Result<Server, String> {
+    let server = Server::bind(&parts::listen(config), parts::tls(config, acme), limits).await;
     let server = server.map_err(|error| error.to_string())?;
     Ok(server.with_h2c(config.http.h2c))
 }

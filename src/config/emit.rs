@@ -84,6 +84,11 @@ fn http(out: &mut Lines, http: &Http) {
         out.pair(1, "host", &quote(host.as_str()));
     }
     out.pair(1, "draintimeout", &format_duration(http.drain_timeout));
+    if let Some(connections) = http.connections {
+        out.pair(1, "connections", &connections.to_string());
+    }
+    out.pair(1, "headtimeout", &format_duration(http.head_timeout));
+    out.pair(1, "stalltimeout", &format_duration(http.stall_timeout));
     if let Some(prefix) = &http.prefix {
         out.pair(1, "prefix", &quote(prefix));
     }

@@ -35,6 +35,14 @@ pub struct Http {
     pub headers: Vec<(String, String)>,
     /// How long requests in flight may take to finish after a signal to stop (default 30s; zero: not at all).
     pub drain_timeout: Duration,
+    /// `connections`: how many there may be. `None`: as many as the limit of open files allows.
+    pub connections: Option<usize>,
+    /// `headtimeout`: how long a client may take for the head of a request or a TLS handshake, and
+    /// how long a connection may idle (default 30s).
+    pub head_timeout: Duration,
+    /// `stalltimeout`: how long a client may take nothing of an answer, or send nothing in the
+    /// middle of a body (default 1m).
+    pub stall_timeout: Duration,
     /// `debug`: the second listener, for health and metrics.
     pub debug: Debug,
 }
@@ -91,10 +99,34 @@ pub(super) fn read(root: &mut Section<'_>) -> Result<Http, ConfigError> {
         drain_timeout: http
             .get("draintimeout", Field::duration)?
             .unwrap_or(Duration::from_secs(30)),
+        connections: http.get("connections", connections)?,
+        head_timeout: http
+            .get("headtimeout", timeout)?
+            .unwrap_or(Duration::from_secs(30)),
+        stall_timeout: http
+            .get("stalltimeout", timeout)?
+            .unwrap_or(Duration::from_mins(1)),
         debug: debug(http.section("debug")?)?,
     };
     http.finish();
     Ok(settings)
+}
+
+fn connections(field: Field<'_>) -> Result<usize, ConfigError> {
+    let wrong = field.error("must be 1 at least; write for example 10000");
+    let count = field.integer()?;
+    if count > 0 { Ok(count) } else { Err(wrong) }
+}
+
+/// How long somebody may take: some time, since without any nobody would be served.
+fn timeout(field: Field<'_>) -> Result<Duration, ConfigError> {
+    let wrong = field.error("must be 1s at least; write for example 30s");
+    let duration = field.duration()?;
+    if duration >= Duration::from_secs(1) {
+        Ok(duration)
+    } else {
+        Err(wrong)
+    }
 }
 
 fn listen(http: &mut Section<'_>) -> Result<Listen, ConfigError> {

@@ -15,12 +15,10 @@ use crate::registry::{BlobReader, Error, Outcome, Part};
 
 use super::accesslog::Entry;
 use super::around::Client;
+use super::connections::Answering;
 use super::events::Announcement;
 use super::http2::Stream as OpenStream;
 use super::sendfile::{self, Pieces};
-
-/// How long a client may send nothing in the middle of a body.
-const IDLE: Duration = Duration::from_mins(1);
 
 /// How much of a refused request's body is read away before the connection is closed over it,
 /// and for how long.
@@ -33,6 +31,7 @@ pub(super) struct Body {
     sent: u64,
     record: Option<Record>,
     stream: Option<OpenStream>,
+    answering: Option<Answering>,
     unread: Option<Incoming>,
 }
 
@@ -134,6 +133,7 @@ impl Body {
             sent: 0,
             record: None,
             stream: None,
+            answering: None,
             unread: None,
         }
     }
@@ -153,6 +153,12 @@ impl Body {
     /// What is left of the request, for whoever reads it away.
     pub(super) fn take_unread(&mut self) -> Option<Incoming> {
         self.unread.take()
+    }
+
+    /// The same body, which will let go of this when it is done with.
+    pub(super) fn until_out(mut self, answering: Answering) -> Self {
+        self.answering = Some(answering);
+        self
     }
 
     /// The same body, which will tell its HTTP/2 connection for whom it waits.
@@ -255,11 +261,15 @@ fn whole(frame: Option<Result<Bytes, Error>>, left: &mut u64) -> Option<Result<B
     }
 }
 
-/// A request's body as a stream of bytes that ends in an error where the client stops short.
-pub(super) fn incoming(body: &mut Incoming) -> impl Stream<Item = Result<Bytes, Error>> + '_ {
-    stream::try_unfold(body, |body| async move {
+/// A request's body as a stream of bytes that ends in an error where the client stops short, or
+/// sends nothing for so long.
+pub(super) fn incoming(
+    body: &mut Incoming,
+    patience: Duration,
+) -> impl Stream<Item = Result<Bytes, Error>> + '_ {
+    stream::try_unfold(body, move |body| async move {
         loop {
-            let frame = tokio::time::timeout(IDLE, body.frame()).await;
+            let frame = tokio::time::timeout(patience, body.frame()).await;
             match frame.map_err(|_| Error::BodyCutShort)? {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(Error::BodyCutShort),
@@ -275,9 +285,13 @@ pub(super) fn incoming(body: &mut Incoming) -> impl Stream<Item = Result<Bytes, 
 }
 
 /// A whole request body of at most `limit` bytes; `None` where it is larger.
-pub(super) async fn collect(body: &mut Incoming, limit: usize) -> Result<Option<Bytes>, Error> {
+pub(super) async fn collect(
+    body: &mut Incoming,
+    limit: usize,
+    patience: Duration,
+) -> Result<Option<Bytes>, Error> {
     let mut collected = Vec::new();
-    let mut pieces = std::pin::pin!(incoming(body));
+    let mut pieces = std::pin::pin!(incoming(body, patience));
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
         if collected.len() + piece.len() > limit {
@@ -295,7 +309,7 @@ pub(super) async fn collect(body: &mut Incoming, limit: usize) -> Result<Option<
 pub(super) async fn drain(mut body: Incoming) {
     let reading = async {
         let mut read = 0;
-        let mut pieces = std::pin::pin!(incoming(&mut body));
+        let mut pieces = std::pin::pin!(incoming(&mut body, DRAIN_TIME));
         while let Some(Ok(piece)) = pieces.next().await {
             read += piece.len();
             if read > DRAIN_BYTES {

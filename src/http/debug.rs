@@ -28,6 +28,8 @@ use super::stall::Stalling;
 
 /// How long a client may take for a request's head, and how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(10);
+/// How long a client may take nothing.
+const STALL: Duration = Duration::from_mins(1);
 /// A request's head, at most, in bytes.
 const BUFFER: usize = 16 * 1024;
 /// Connections at once; the next wait to be accepted.
@@ -175,6 +177,6 @@ async fn serve(stream: TcpStream, debug: Debug) -> hyper::Result<()> {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(Stalling::new(stream)), service)
+        .serve_connection(TokioIo::new(Stalling::new(stream, STALL)), service)
         .await
 }

@@ -132,7 +132,7 @@ impl Refusal {
         if let Some(challenge) = challenge {
             answer = answer.header(WWW_AUTHENTICATE, challenge);
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
+        if status == StatusCode::TOO_MANY_REQUESTS || self.is_for_want() {
             answer = answer.header(RETRY_AFTER, HeaderValue::from(self.wait()));
         }
         answer
@@ -142,6 +142,17 @@ impl Refusal {
         match self {
             Self::Unauthorized { challenge, .. } => Some(challenge.clone()),
             _ => None,
+        }
+    }
+
+    /// Whether it is for want of what others hold just now.
+    fn is_for_want(&self) -> bool {
+        match self {
+            Self::Registry(Error::Store(error)) => matches!(**error, StoreError::Exhausted(_)),
+            Self::Registry(Error::Upstream { error, .. }) => {
+                matches!(error, UpstreamError::Exhausted { .. })
+            }
+            _ => false,
         }
     }
 
@@ -342,6 +353,8 @@ fn upstream_error(upstream: &str, what: &Missing, error: &UpstreamError) -> Told
                 "upstream {upstream} cannot be reached: check its url in the configuration and the network"
             ),
         ),
+        // No 404 either: what is asked for may well be had in a moment.
+        UpstreamError::Exhausted { .. } => return exhausted(),
         UpstreamError::CredentialsRefused => (
             StatusCode::BAD_GATEWAY,
             format!(
@@ -394,12 +407,22 @@ fn store_error(error: &StoreError) -> Told {
             ErrorCode::Denied,
             format!("{name} holds content of another kind: use another name"),
         ),
+        StoreError::Exhausted(_) => exhausted(),
         StoreError::Io(_) => Told::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             ErrorCode::Unknown,
             "the registry's disk failed: see its log",
         ),
     }
+}
+
+/// Said with a `Retry-After`: nothing is wrong with what was asked for.
+fn exhausted() -> Told {
+    Told::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Unavailable,
+        "the registry has too much open just now: try again",
+    )
 }
 
 /// Nothing that a client could mend by asking again soon, so no `Retry-After` goes with it.

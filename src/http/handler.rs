@@ -1,7 +1,7 @@
 //! From a request to its answer.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
@@ -58,6 +58,8 @@ pub struct Manners {
     pub base: Option<Url>,
     /// The path that everything is under, with slashes at both ends.
     pub prefix: Option<String>,
+    /// How long a client may send nothing in the middle of a body.
+    pub stall: Duration,
 }
 
 /// A configured header that no answer can carry.

@@ -16,7 +16,6 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::Watcher;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
@@ -27,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::{self, Body};
+use super::connections::Slot;
 use super::handler::Handler;
-use super::server::{BUFFER, HEAD, Peer};
-use super::stall::PATIENCE;
+use super::server::{BUFFER, Limits, Peer, Present};
 
 /// Requests at once on one connection. dockerd has some ten.
 const STREAMS: u32 = 100;
@@ -114,9 +113,9 @@ impl Streams {
         }
     }
 
-    /// Waits until the server is told to stop.
-    pub(super) async fn leaving(&self) {
-        self.leave.cancelled().await;
+    /// Cancelled when the server is told to stop.
+    pub(super) fn leave(&self) -> &CancellationToken {
+        &self.leave
     }
 
     /// Waits until all is done that connections have left behind.
@@ -150,8 +149,11 @@ where
 }
 
 /// What is under way on one connection.
-#[derive(Debug)]
-struct Traffic(Mutex<Moves>);
+struct Traffic {
+    moves: Mutex<Moves>,
+    slot: Arc<Slot>,
+    limits: Limits,
+}
 
 #[derive(Debug)]
 struct Moves {
@@ -165,35 +167,36 @@ struct Moves {
 
 impl Moves {
     /// When it will have been quiet for too long, as far as can be said now.
-    fn quiet_at(&self, idle: Duration) -> Instant {
+    fn quiet_at(&self, idle: Duration, stall: Duration) -> Instant {
         match *self {
             Self { open: 0, last, .. } => last + idle,
-            Self { ours: 0, last, .. } => last + PATIENCE,
+            Self { ours: 0, last, .. } => last + stall,
             Self { .. } => Instant::now() + idle,
         }
     }
 }
 
 /// A request that is being answered, as its connection sees it.
-#[derive(Debug)]
 pub(super) struct Stream {
     traffic: Arc<Traffic>,
     is_ours: bool,
 }
 
 impl Traffic {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Moves {
-            open: 0,
-            ours: 0,
-            last: Instant::now(),
-        })))
+    fn new(slot: &Arc<Slot>, limits: Limits) -> Arc<Self> {
+        let (open, ours, last) = (0, 0, Instant::now());
+        Arc::new(Self {
+            moves: Mutex::new(Moves { open, ours, last }),
+            slot: Arc::clone(slot),
+            limits,
+        })
     }
 
     fn open(self: &Arc<Self>) -> Stream {
         let mut moves = self.moved();
         moves.open += 1;
         moves.ours += 1;
+        self.slot.is_answered(false);
         drop(moves);
         Stream {
             traffic: Arc::clone(self),
@@ -202,7 +205,7 @@ impl Traffic {
     }
 
     fn now(&self) -> MutexGuard<'_, Moves> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn moved(&self) -> MutexGuard<'_, Moves> {
@@ -220,8 +223,13 @@ impl Traffic {
     /// Waits until nothing was asked for `idle`, or nothing taken for as long as clients are given.
     async fn quiet(&self, idle: Duration) {
         loop {
-            let until = self.now().quiet_at(idle);
+            let until = self.now().quiet_at(idle, self.limits.stall);
             if until <= Instant::now() {
+                // Not for want of windows, then, but of a line: the kernel watches over that.
+                if self.is_stalled() && self.slot.is_blocked() {
+                    drop(self.moved());
+                    continue;
+                }
                 return;
             }
             tokio::time::sleep_until(until).await;
@@ -245,7 +253,11 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.waits_for_us(false);
-        self.traffic.moved().open -= 1;
+        let mut moves = self.traffic.moved();
+        moves.open -= 1;
+        if moves.open == 0 {
+            self.traffic.slot.is_answered(true);
+        }
     }
 }
 
@@ -257,12 +269,17 @@ struct Stopping;
 /// Serves a connection until its client leaves, is quiet for too long, or the server stops.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Peer,
+    present: Present,
     handler: Handler,
     streams: &Streams,
-    watcher: Watcher,
 ) -> Result<(), String> {
-    let traffic = Traffic::new();
+    let Present {
+        peer,
+        seat,
+        limits,
+        watcher,
+    } = present;
+    let traffic = Traffic::new(seat.slot(), limits);
     let work = Work {
         handler,
         peer,
@@ -282,11 +299,11 @@ pub(super) async fn serve(
             service_fn(move |request| work.clone().answer(request)),
         );
     let mut connection = pin!(connection);
-    let (mut idle, mut leaving) = (HEAD, false);
+    let (mut idle, mut leaving) = (limits.head, false);
     let served = loop {
         tokio::select! {
             served = connection.as_mut() => break served.map_err(|error| error.to_string()),
-            () = streams.leaving(), if !leaving => {}
+            () = seat.leaving(), if !leaving => {}
             () = traffic.quiet(idle) => {
                 if leaving || traffic.is_stalled() {
                     break Err("the client has been quiet for too long".to_owned());
@@ -341,6 +358,7 @@ impl Work {
 mod tests {
     use tokio::io::AsyncWriteExt as _;
 
+    use super::super::connections::Connections;
     use super::*;
 
     #[tokio::test]
@@ -367,22 +385,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_quiet_when_nobody_waits_for_us() {
-        let traffic = Traffic::new();
+        let limits = Limits {
+            connections: 1,
+            head: Duration::from_secs(30),
+            stall: Duration::from_mins(1),
+        };
+        let seat = Connections::new(1).take(&CancellationToken::new());
+        let traffic = Traffic::new(seat.slot(), limits);
+        let quiet_at = |moves: &Moves| moves.quiet_at(limits.head, limits.stall);
         let left = || {
             let moves = traffic.now();
-            moves.quiet_at(HEAD) - moves.last
+            quiet_at(&moves) - moves.last
         };
-        assert_eq!(left(), HEAD);
+        assert_eq!(left(), limits.head);
         let (mut one, two) = (traffic.open(), traffic.open());
         one.waits_for_us(false);
-        let until = traffic.now().quiet_at(HEAD);
+        let until = quiet_at(&traffic.now());
         assert!(until > Instant::now() && !traffic.is_stalled());
         drop(two);
-        assert!(left() == PATIENCE && traffic.is_stalled());
+        assert!(left() == limits.stall && traffic.is_stalled());
         one.waits_for_us(true);
         assert!(!traffic.is_stalled());
         drop(one);
-        assert!(left() == HEAD && !traffic.is_stalled());
+        assert!(left() == limits.head && !traffic.is_stalled());
         traffic.quiet(Duration::ZERO).await;
     }
 }

@@ -36,7 +36,9 @@ impl Turn {
         if length(headers).is_some_and(|length| length > MAX_SIZE as u64) {
             return Err(too_large());
         }
-        let bytes = body::collect(body, MAX_SIZE).await?.ok_or_else(too_large)?;
+        let bytes = body::collect(body, MAX_SIZE, self.manners.stall)
+            .await?
+            .ok_or_else(too_large)?;
         let media_type = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
@@ -133,7 +135,7 @@ impl Turn {
         let Some(digest) = digest else {
             return Ok(self.session(StatusCode::ACCEPTED, &repository, &id, 0));
         };
-        let (chunk, bytes) = (Chunk::default(), body::incoming(body));
+        let (chunk, bytes) = (Chunk::default(), body::incoming(body, self.manners.stall));
         let finished = self
             .registry
             .finish_upload(&repository, &id, chunk, bytes, &digest)
@@ -245,7 +247,7 @@ impl Turn {
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
         let chunk = chunk(&asked.parts.headers, step)?;
-        let bytes = body::incoming(body);
+        let bytes = body::incoming(body, self.manners.stall);
         let received = self.registry.receive(repository, id, chunk, bytes).await?;
         Ok(self.session(StatusCode::ACCEPTED, repository, id, received))
     }
@@ -260,7 +262,7 @@ impl Turn {
     ) -> Result<Answer, Refusal> {
         let digest = parse_digest(step.digest.as_deref().unwrap_or_default())?;
         let chunk = chunk(&asked.parts.headers, step)?;
-        let bytes = body::incoming(body);
+        let bytes = body::incoming(body, self.manners.stall);
         self.registry
             .finish_upload(repository, id, chunk, bytes, &digest)
             .await?;

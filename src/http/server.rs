@@ -5,34 +5,38 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::{Answering, Connections, Seat};
 use super::handler::Handler;
 use super::http2::{self, Streams};
 use super::sendfile::{Pieces, Sending};
-use super::stall::Stalling;
+use super::stall::{GENEROUS, Stalling};
 use super::tls::{self, Tls, TlsError, TlsSettings};
-
-/// How long a client may take for a request's head or a TLS handshake, and how long a connection
-/// may idle.
-pub(super) const HEAD: Duration = Duration::from_secs(30);
 
 /// The most that a connection buffers, in bytes: a request's head on the way in, one read of a
 /// blob on the way out. A thousand slow readers cost a thousand times this.
 pub(super) const BUFFER: usize = 64 * 1024;
 
-/// The pause after an accept that failed for want of something: file descriptors, most likely.
-const BREATHER: Duration = Duration::from_millis(100);
+/// How many clients may wait to be accepted. The kernel's own limit (`net.core.somaxconn`) is 4096;
+/// who comes when it is full asks again a second later.
+const BACKLOG: i32 = 4096;
+
+/// The shortest time between two looks whether a client is there.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS connection: a handshake record. RFC 8446 §5.1.
 const HANDSHAKE: u8 = 0x16;
@@ -71,6 +75,7 @@ pub struct Server {
     listener: Listener,
     tls: Option<Tls>,
     h2c: bool,
+    limits: Limits,
 }
 
 #[derive(Debug)]
@@ -89,8 +94,17 @@ enum Accepted {
 struct Serving {
     tls: Option<Tls>,
     h2c: bool,
+    limits: Limits,
     handler: Handler,
     streams: Streams,
+}
+
+/// One connection among the others.
+pub(super) struct Present {
+    pub(super) peer: Peer,
+    pub(super) seat: Seat,
+    pub(super) limits: Limits,
+    pub(super) watcher: Watcher,
 }
 
 /// Who is at the other end of a connection.
@@ -100,6 +114,18 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Whether the connection is encrypted.
     pub(super) is_tls: bool,
+}
+
+/// What clients may take, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many connections there may be.
+    pub connections: usize,
+    /// How long a client may take for a request's head or a TLS handshake, and how long a
+    /// connection may idle.
+    pub head: Duration,
+    /// How long a client may take nothing of an answer.
+    pub stall: Duration,
 }
 
 /// When and how to stop.
@@ -113,13 +139,19 @@ pub struct Stop {
 
 impl Server {
     /// Listens, by TLS where there are settings for it.
-    pub async fn bind(listen: &Listen, tls: Option<TlsSettings>) -> Result<Self, ServerError> {
+    pub async fn bind(
+        listen: &Listen,
+        tls: Option<TlsSettings>,
+        limits: Limits,
+    ) -> Result<Self, ServerError> {
         let tls = tls.map(Tls::new).transpose()?;
         let failed = |address: String| |source| ServerError::Bind { address, source };
         let listener = match listen {
             Listen::Tcp(address) => {
                 let bound = bind_tcp(address).await;
-                Listener::Tcp(bound.map_err(failed(address.clone()))?)
+                let bound = bound.map_err(failed(address.clone()))?;
+                prepare(&bound, limits.stall);
+                Listener::Tcp(bound)
             }
             Listen::Unix(path) => {
                 let bound = bind_unix(path).await;
@@ -128,7 +160,12 @@ impl Server {
             }
         };
         let h2c = false;
-        Ok(Self { listener, tls, h2c })
+        Ok(Self {
+            listener,
+            tls,
+            h2c,
+            limits,
+        })
     }
 
     /// Whether clients that begin with HTTP/2 in the clear are understood.
@@ -166,27 +203,32 @@ impl Server {
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         let streams = Streams::new(stop.token.clone());
+        let present = Connections::new(self.limits.connections);
         let serving = Serving {
             tls: self.tls,
             h2c: self.h2c,
+            limits: self.limits,
             handler,
             streams: streams.clone(),
         };
         loop {
+            let accepting = async {
+                present.room().await;
+                self.listener.accept().await
+            };
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = accepting => accepted,
                 () = stop.token.cancelled() => break,
                 // Ended connections are taken out as they end, so that the set stays small.
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
                 Ok(accepted) => {
-                    connections.spawn(converse(accepted, serving.clone(), graceful.watcher()));
+                    let seat = present.take(&stop.token);
+                    let watcher = graceful.watcher();
+                    connections.spawn(converse(accepted, serving.clone(), seat, watcher));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(BREATHER).await;
-                }
+                Err(error) => present.starved(&error).await,
             }
         }
         if let Listener::Unix(_, path) = &self.listener {
@@ -241,34 +283,56 @@ async fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
     UnixListener::bind(path)
 }
 
+/// Makes a listening socket's connections such as they should be; they inherit this from it.
+///
+/// A client that takes nothing of what was sent, or is gone, is cut off by the kernel, which alone
+/// knows. One that is gone while it waits for us is found out by asking whether it is there.
+fn prepare(listener: &TcpListener, stall: Duration) {
+    let milliseconds = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
+    let set = || -> rustix::io::Result<()> {
+        // Heads and small bodies are written in one go; waiting to fill a packet only delays them.
+        sockopt::set_tcp_nodelay(listener, true)?;
+        rustix::net::listen(listener, BACKLOG)?;
+        sockopt::set_tcp_user_timeout(listener, milliseconds)?;
+        sockopt::set_socket_keepalive(listener, true)?;
+        sockopt::set_tcp_keepidle(listener, (stall / 2).max(SECOND))?;
+        sockopt::set_tcp_keepintvl(listener, (stall / 6).max(SECOND))
+    };
+    if let Err(error) = set() {
+        tracing::debug!(%error, "an option of the listening socket is not set");
+    }
+}
+
 /// One connection, from its first byte to its end.
-async fn converse(accepted: Accepted, serving: Serving, watcher: Watcher) {
-    let (peer, result) = match accepted {
+async fn converse(accepted: Accepted, serving: Serving, seat: Seat, watcher: Watcher) {
+    let limits = serving.limits;
+    let present = |address, is_tls| Present {
+        peer: Peer { address, is_tls },
+        seat,
+        limits,
+        watcher,
+    };
+    let (address, result) = match accepted {
         Accepted::Tcp(stream, address) => {
-            // Heads and small bodies are written in one go; waiting to fill a packet only delays
-            // them.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY not set");
-            }
-            let is_tls = serving.tls.is_some();
-            let peer = Peer { address, is_tls };
-            let result = match serving.tls.clone() {
-                Some(tls) => encrypted(stream, peer, &tls, serving, watcher).await,
-                None => in_the_clear(stream, peer, serving, watcher, sending).await,
+            let present = present(address, serving.tls.is_some());
+            let result = if let Some(tls) = serving.tls.clone() {
+                encrypted(stream, present, &tls, serving).await
+            } else {
+                let patience = limits.stall * GENEROUS;
+                in_the_clear(stream, present, serving, patience, sending).await
             };
-            (peer, result)
+            (address, result)
         }
         Accepted::Unix(stream) => {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let is_tls = false;
-            let peer = Peer { address, is_tls };
+            let present = present(address, false);
             let as_it_is = |stream| (stream, None);
-            let served = in_the_clear(stream, peer, serving, watcher, as_it_is);
-            (peer, served.await)
+            let served = in_the_clear(stream, present, serving, limits.stall, as_it_is);
+            (address, served.await)
         }
     };
     if let Err(error) = result {
-        tracing::debug!(peer = %peer.address, error, "connection ended early");
+        tracing::debug!(peer = %address, error, "connection ended early");
     }
 }
 
@@ -281,40 +345,45 @@ fn sending(stream: TcpStream) -> (Sending, Option<Pieces>) {
 /// HTTP/1.1, unless the client begins with HTTP/2 and may. `wrap` is for the former.
 async fn in_the_clear<S, W>(
     stream: S,
-    peer: Peer,
+    present: Present,
     serving: Serving,
-    watcher: Watcher,
+    patience: Duration,
     wrap: impl FnOnce(S) -> (W, Option<Pieces>),
 ) -> Result<(), String>
 where
     S: http2::Peek + AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
     W: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let begins_http2 = serving.h2c && {
-        let beginning = tokio::time::timeout(HEAD, http2::begins(&stream));
-        tokio::select! {
-            begins = beginning => begins
-                .map_err(|_| "no request came".to_owned())?
-                .map_err(|error| error.to_string())?,
-            () = serving.streams.leaving() => return Ok(()),
+    // A connection on which nothing has come yet costs its socket, and none of hyper's buffers.
+    let beginning = async {
+        if serving.h2c {
+            http2::begins(&stream).await
+        } else {
+            stream.peek(&mut [0]).await.map(|_| false)
         }
     };
+    let begins_http2 = tokio::select! {
+        begins = tokio::time::timeout(present.limits.head, beginning) => begins
+            .map_err(|_| "no request came".to_owned())?
+            .map_err(|error| error.to_string())?,
+        () = present.seat.leaving() => return Ok(()),
+    };
     if begins_http2 {
-        let stream = Stalling::new(stream);
-        return http2::serve(stream, peer, serving.handler, &serving.streams, watcher).await;
+        let stream = Stalling::new(stream, patience).telling(present.seat.slot());
+        return http2::serve(stream, present, serving.handler, &serving.streams).await;
     }
     let (stream, pieces) = wrap(stream);
-    let stream = Stalling::new(stream);
-    serve(stream, pieces, peer, serving.handler, watcher).await
+    let stream = Stalling::new(stream, patience);
+    serve(stream, pieces, present, serving).await
 }
 
 async fn encrypted(
     stream: TcpStream,
-    peer: Peer,
+    present: Present,
     tls: &Tls,
     serving: Serving,
-    watcher: Watcher,
 ) -> Result<(), String> {
+    let (limits, slot) = (present.limits, present.seat.slot());
     let shaking_hands = async {
         let mut first = [0];
         if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
@@ -323,9 +392,14 @@ async fn encrypted(
             return Err(io::Error::other("no TLS handshake"));
         }
         let acceptor = TlsAcceptor::from(tls.current());
-        acceptor.accept(Stalling::new(stream)).await
+        let stream = Stalling::new(stream, limits.stall * GENEROUS);
+        acceptor.accept(stream.telling(slot)).await
     };
-    let stream = match tokio::time::timeout(HEAD, shaking_hands).await {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(limits.head, shaking_hands) => shaken,
+        () = present.seat.leaving() => return Ok(()),
+    };
+    let stream = match shaken {
         Ok(shaken) => shaken.map_err(|error| error.to_string())?,
         Err(_) => return Err("the TLS handshake took too long".to_owned()),
     };
@@ -334,27 +408,34 @@ async fn encrypted(
         return Ok(());
     }
     if protocol == Some(tls::HTTP2) {
-        return http2::serve(stream, peer, serving.handler, &serving.streams, watcher).await;
+        return http2::serve(stream, present, serving.handler, &serving.streams).await;
     }
-    serve(stream, None, peer, serving.handler, watcher).await
+    serve(stream, None, present, serving).await
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     pieces: Option<Pieces>,
-    peer: Peer,
-    handler: Handler,
-    watcher: Watcher,
+    present: Present,
+    serving: Serving,
 ) -> Result<(), String> {
+    let Present {
+        peer,
+        seat,
+        limits,
+        watcher,
+    } = present;
+    let (slot, handler) = (Arc::clone(seat.slot()), serving.handler);
     let service = service_fn(move |request| {
-        let answering = handler.clone().handle(request, peer);
+        let answering = Answering::new(&slot);
+        let handling = handler.clone().handle(request, peer);
         let pieces = pieces.clone();
         async move {
-            let mut answer = answering.await;
+            let mut answer = handling.await;
             if let Some(pieces) = &pieces {
                 answer.body_mut().sent_by(pieces);
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| body.until_out(answering)))
         }
     });
     let connection = http1::Builder::new()
@@ -365,9 +446,23 @@ async fn serve(
         // are still being written.
         .half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(limits.head)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    let served = watcher.watch(connection).await;
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = seat.leaving() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                served = connection.as_mut() => served,
+                () = seat.overstayed(serving.streams.leave()) => {
+                    return Err("it made room for another".to_owned());
+                }
+            }
+        }
+    };
+    // The server's stop waits for this.
+    drop(watcher);
     served.map_err(|error| error.to_string())
 }

@@ -2,30 +2,44 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// How long a client may take nothing at all before it is given up.
+use super::connections::Slot;
+
+/// How many times longer a client's TCP connection may seem to take nothing than a client may.
 ///
-/// Generous: the kernel tells of progress only when a third of a large send buffer has drained,
-/// which on a slow line takes minutes. Clients that are gone altogether TCP itself finds out.
-pub(super) const PATIENCE: Duration = Duration::from_mins(5);
+/// The kernel tells of progress only when a third of a large send buffer has drained, which on a
+/// slow line takes minutes. Whether the client itself takes anything the kernel knows, and cuts the
+/// connection (`TCP_USER_TIMEOUT`); this is for what it does not see.
+pub(super) const GENEROUS: u32 = 5;
 
 /// A connection that fails when its peer takes nothing for too long.
 pub(super) struct Stalling<S> {
     stream: S,
+    patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
+    slot: Option<Arc<Slot>>,
 }
 
 impl<S> Stalling<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S, patience: Duration) -> Self {
         Self {
             stream,
+            patience,
             waiting: None,
+            slot: None,
         }
+    }
+
+    /// The same, which says whether something waits to be written.
+    pub(super) fn telling(mut self, slot: &Arc<Slot>) -> Self {
+        self.slot = Some(Arc::clone(slot));
+        self
     }
 
     fn watch<T>(
@@ -34,13 +48,24 @@ impl<S> Stalling<S> {
         polled: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some() {
+                self.tell(false);
+            }
             return polled;
         }
-        let sleep = || Box::pin(tokio::time::sleep_until(Instant::now() + PATIENCE));
+        if self.waiting.is_none() {
+            self.tell(true);
+        }
+        let sleep = || Box::pin(tokio::time::sleep_until(Instant::now() + self.patience));
         let waiting = self.waiting.get_or_insert_with(sleep);
         ready!(waiting.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn tell(&self, is_blocked: bool) {
+        if let Some(slot) = &self.slot {
+            slot.set_blocked(is_blocked);
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Lists of repositories and of tags, page by page.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::oci::{Page, RepositoryName, Tag};
+use crate::store::Repository;
 use crate::upstream::{Presence, Upstream, UpstreamError};
 
 use super::names::{Mirror, Place};
@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The catalog's page where a client does not say how many it wants, as in Distribution.
 const CATALOG_PAGE: usize = 100;
 
-pub(super) type UpstreamTags = Result<Vec<Tag>, UpstreamError>;
+/// In byte order, each once.
+pub(super) type UpstreamTags = Result<Arc<[Tag]>, UpstreamError>;
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,33 @@ impl Listed {
     fn of(entries: Vec<String>, limit: Option<usize>) -> Self {
         let full = limit.filter(|limit| *limit > 0 && entries.len() == *limit);
         Self { entries, full }
+    }
+}
+
+/// Which tags of a list are wanted.
+struct Part {
+    /// Those after this one.
+    last: Option<String>,
+    /// So many of them.
+    most: usize,
+}
+
+impl Part {
+    /// Those that are kept here, if the repository is known.
+    async fn of(&self, repository: Repository) -> Result<Option<Vec<Tag>>, Error> {
+        let (last, most) = (self.last.clone(), self.most);
+        blocking(move || repository.tags_after(last.as_deref(), most)).await
+    }
+
+    /// These together with those of an upstream's list, which is in order.
+    fn merged(&self, mut kept: Vec<Tag>, listed: &[Tag]) -> Vec<Tag> {
+        let is_before = |tag: &Tag| (self.last.as_deref()).is_some_and(|last| tag.as_str() <= last);
+        let start = listed.partition_point(is_before);
+        kept.extend(listed[start..].iter().take(self.most).cloned());
+        kept.sort_unstable();
+        kept.dedup();
+        kept.truncate(self.most);
+        kept
     }
 }
 
@@ -51,15 +79,18 @@ impl Registry {
                 .ok_or(Error::PageTooLarge(most))?,
         };
         let (mut entries, mut last) = (Vec::new(), page.last.clone());
+        let mut round = limit;
         while entries.len() < limit {
             let (store, after) = (self.inner.store.clone(), last.clone());
-            let names = blocking(move || store.repositories(after.as_deref(), limit)).await?;
+            let names = blocking(move || store.repositories(after.as_deref(), round)).await?;
             let seen = names.iter().filter(|name| visible(name));
             entries.extend(seen.map(ToString::to_string).take(limit - entries.len()));
             last = names.last().map(ToString::to_string);
-            if names.len() < limit {
+            if names.len() < round {
                 break;
             }
+            // Not one by one where few of many are visible.
+            round = limit.max(CATALOG_PAGE);
         }
         Ok(Listed::of(entries, Some(limit)))
     }
@@ -73,36 +104,38 @@ impl Registry {
         if limit == Some(0) {
             return Ok((Listed::of(Vec::new(), limit), Outcome::Hit));
         }
+        let part = Part {
+            last: page.last.clone(),
+            most: limit.unwrap_or(usize::MAX),
+        };
         let (tags, outcome) = match place {
             Place::Local(repository) => {
                 let (repository, name) = (repository.clone(), repository.name().clone());
-                let tags = blocking(move || repository.tags()).await?;
                 let what = Missing::Tags;
+                let tags = part.of(repository).await?;
                 (tags.ok_or(Error::Unknown { name, what })?, Outcome::Hit)
             }
-            Place::Mirror(mirror) => self.mirrored_tags(mirror).await?,
+            Place::Mirror(mirror) => self.mirrored_tags(mirror, &part).await?,
         };
-        let is_after = |tag: &Tag| page.last.as_deref().is_none_or(|last| tag.as_str() > last);
-        let entries = tags.iter().filter(|tag| is_after(tag)).map(Tag::to_string);
-        let entries = entries.take(limit.unwrap_or(usize::MAX)).collect();
+        let entries = tags.iter().map(Tag::to_string).collect();
         Ok((Listed::of(entries, limit), outcome))
     }
 
-    async fn mirrored_tags(&self, mirror: &Mirror) -> Result<(Vec<Tag>, Outcome), Error> {
-        let repository = mirror.repository.clone();
-        let kept = blocking(move || repository.tags()).await?;
+    async fn mirrored_tags(
+        &self,
+        mirror: &Mirror,
+        part: &Part,
+    ) -> Result<(Vec<Tag>, Outcome), Error> {
+        let kept = part.of(mirror.repository.clone()).await?;
         let name = mirror.repository.name();
         let fresh_for = self.policy().settings.fresh_for;
         let listed = self.inner.memory.tag_list(name, fresh_for);
         let known = kept.is_some() || listed.is_some();
         let kept = kept.unwrap_or_default();
-        let merged = |listed: Vec<Tag>| {
-            let all: BTreeSet<Tag> = kept.iter().cloned().chain(listed).collect();
-            all.into_iter().collect::<Vec<Tag>>()
-        };
+        let merged = |listed: &[Tag]| part.merged(kept.clone(), listed);
         let (stale, upstream) = match (listed, mirror.upstream(Missing::Tags)) {
             (Some((tags, true)), _) | (Some((tags, false)), Err(_)) => {
-                return Ok((merged(tags), Outcome::Hit));
+                return Ok((merged(&tags), Outcome::Hit));
             }
             (listed, Ok(upstream)) => (listed.map(|(tags, _)| tags), Arc::clone(upstream)),
             (None, Err(_)) if known => return Ok((kept, Outcome::Hit)),
@@ -121,10 +154,10 @@ impl Registry {
             _ => self.upstream_tags(mirror, &upstream).await,
         };
         match answer {
-            Ok((tags, joined)) => Ok((merged(tags), Outcome::fetched(joined))),
+            Ok((tags, joined)) => Ok((merged(&tags), Outcome::fetched(joined))),
             Err(error) if known => {
                 tracing::warn!(repository = %name, %error, "listing the tags that are known");
-                Ok((merged(stale.unwrap_or_default()), Outcome::Stale))
+                Ok((merged(stale.as_deref().unwrap_or_default()), Outcome::Stale))
             }
             Err(error) => Err(error),
         }
@@ -135,7 +168,7 @@ impl Registry {
         &self,
         mirror: &Mirror,
         upstream: &Arc<Upstream>,
-    ) -> Result<(Vec<Tag>, bool), Error> {
+    ) -> Result<(Arc<[Tag]>, bool), Error> {
         let started = Instant::now();
         let asked = self.upstream_tags(mirror, upstream);
         let answer = tokio::time::timeout(PATIENCE, asked).await;
@@ -150,14 +183,20 @@ impl Registry {
         &self,
         mirror: &Mirror,
         upstream: &Arc<Upstream>,
-    ) -> Result<(Vec<Tag>, bool), Error> {
+    ) -> Result<(Arc<[Tag]>, bool), Error> {
         let key: RepositoryName = mirror.repository.name().clone();
         let work = || {
             let (registry, name) = (self.clone(), mirror.name.clone());
             let (upstream, key) = (Arc::clone(upstream), key.clone());
             async move {
-                let tags = upstream.list_tags(&name).await?;
-                registry.inner.memory.remember_tag_list(&key, tags.clone());
+                let mut tags = upstream.list_tags(&name).await?;
+                tags.sort_unstable();
+                tags.dedup();
+                let tags: Arc<[Tag]> = tags.into();
+                registry
+                    .inner
+                    .memory
+                    .remember_tag_list(&key, Arc::clone(&tags));
                 Ok(tags)
             }
         };

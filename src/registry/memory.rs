@@ -1,6 +1,7 @@
 //! What is remembered for a short time, in memory only: losing it costs a question, no content.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use moka::ops::compute::Op;
@@ -33,7 +34,7 @@ pub(super) struct Memory {
     failed: Cache<TagKey, ()>,
     told: Cache<BlobKey, BTreeMap<Tag, SystemTime>>,
     promised: Cache<BlobKey, ()>,
-    tag_lists: Cache<RepositoryName, (Vec<Tag>, Instant)>,
+    tag_lists: Cache<RepositoryName, (Arc<[Tag]>, Instant)>,
 }
 
 impl Default for Memory {
@@ -109,17 +110,17 @@ impl Memory {
         self.promised.contains_key(&(name.clone(), digest.clone()))
     }
 
-    /// The upstream's tags as last listed, and whether that is fresh.
+    /// The upstream's tags as last listed, in byte order, and whether that is fresh.
     pub(super) fn tag_list(
         &self,
         name: &RepositoryName,
         fresh_for: Duration,
-    ) -> Option<(Vec<Tag>, bool)> {
+    ) -> Option<(Arc<[Tag]>, bool)> {
         let (tags, listed) = self.tag_lists.get(name)?;
         Some((tags, listed.elapsed() < fresh_for))
     }
 
-    pub(super) fn remember_tag_list(&self, name: &RepositoryName, tags: Vec<Tag>) {
+    pub(super) fn remember_tag_list(&self, name: &RepositoryName, tags: Arc<[Tag]>) {
         self.tag_lists.insert(name.clone(), (tags, Instant::now()));
     }
 }

@@ -379,6 +379,9 @@ fn advice(error: &StoreError) -> &'static str {
             "make the file system writable; if it became read-only by itself, look into the system's log"
         }
         StoreError::Failing(_) => "look into the system's log: the disk may have to be replaced",
+        StoreError::Exhausted(_) => {
+            "raise the limit of open files (LimitNOFILE= of a systemd unit, --ulimit nofile= of docker, ulimit -n), or lower http.connections"
+        }
         StoreError::Damaged(_) | StoreError::WrongKind(..) | StoreError::Io(_) => {
             "see that larder's user may write to its data directory"
         }

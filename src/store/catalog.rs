@@ -4,84 +4,166 @@ use std::path::Path;
 
 use crate::oci::RepositoryName;
 
-use super::{Store, StoreError, file};
+use super::listing::{Listings, Wanted};
+use super::{Store, StoreError};
 
 impl Store {
     /// At most `limit` repositories after `last`, in Distribution's order: component by component,
     /// a repository before those below it.
     ///
-    /// A repository is a directory that has `_manifests`. Directories that lie wholly before
-    /// `last` are not entered.
+    /// A repository is a directory that has `_manifests`. What lies wholly before `last` is not
+    /// looked at: a page costs what is on it, and a look at the directories that it begins in.
     pub fn repositories(
         &self,
         last: Option<&str>,
         limit: usize,
     ) -> Result<Vec<RepositoryName>, StoreError> {
         let mut walk = Walk {
-            after: last.map(|last| last.split('/').collect()),
+            listings: self.listings(),
             limit,
+            path: Vec::new(),
             found: Vec::new(),
         };
-        let mut path = Vec::new();
-        walk.descend(self.layout().repositories(), &mut path)?;
+        let after: Option<Vec<&str>> = last.map(|last| last.split('/').collect());
+        walk.descend(
+            self.layout().repositories(),
+            after.as_deref().unwrap_or(&[]),
+        )?;
         Ok(walk.found)
     }
 }
 
 struct Walk<'a> {
-    after: Option<Vec<&'a str>>,
+    listings: &'a Listings,
     limit: usize,
+    /// The directories from the tree's top to where the walk is.
+    path: Vec<String>,
     found: Vec<RepositoryName>,
 }
 
 impl Walk<'_> {
-    fn descend(&mut self, directory: &Path, path: &mut Vec<String>) -> Result<(), StoreError> {
-        for name in file::directories_in(directory)? {
+    /// Goes through what is in a directory and comes after the path `after` in it; with no such
+    /// path, through all of it.
+    fn descend(&mut self, directory: &Path, after: &[&str]) -> Result<(), StoreError> {
+        if self.found.len() >= self.limit {
+            return Ok(());
+        }
+        let names = self.listings.of(directory, Wanted::Directories)?;
+        for name in names.from(after.first().copied()) {
             if self.found.len() >= self.limit {
-                return Ok(());
+                break;
             }
             if name.starts_with('_') {
                 continue;
             }
-            path.push(name);
-            if self.may_hold_more(path) {
-                let inner = directory.join(path.last().map_or("", String::as_str));
-                self.visit(&inner, path)?;
+            let inner = directory.join(name);
+            self.path.push(name.to_owned());
+            match after {
+                // `last` itself, or what it is below.
+                [first, rest @ ..] if name == *first => self.descend(&inner, rest)?,
+                _ => self.visit(&inner)?,
             }
-            path.pop();
+            self.path.pop();
         }
         Ok(())
     }
 
-    fn visit(&mut self, directory: &Path, path: &mut Vec<String>) -> Result<(), StoreError> {
-        if self.is_after(path) && directory.join("_manifests").is_dir() {
-            self.found.extend(path.join("/").parse::<RepositoryName>());
+    fn visit(&mut self, directory: &Path) -> Result<(), StoreError> {
+        if directory.join("_manifests").is_dir() {
+            self.found
+                .extend(self.path.join("/").parse::<RepositoryName>());
         }
-        self.descend(directory, path)
-    }
-
-    /// Whether the directory, or something below it, comes after where the listing goes on.
-    fn may_hold_more(&self, path: &[String]) -> bool {
-        self.after.as_ref().is_none_or(|after| {
-            let depth = path.len().min(after.len());
-            path[..depth]
-                .iter()
-                .map(String::as_str)
-                .ge(after[..depth].iter().copied())
-        })
-    }
-
-    fn is_after(&self, path: &[String]) -> bool {
-        self.after
-            .as_ref()
-            .is_none_or(|after| path.iter().map(String::as_str).gt(after.iter().copied()))
+        self.descend(directory, &[])
     }
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests make and break files as they like"
+)]
 mod tests {
     use super::*;
+    use std::fs;
+
     use proptest::prelude::*;
+
+    /// All repositories as a plain walk finds them.
+    fn naive(directory: &Path, name: &str) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let component = entry.file_name().into_string().unwrap();
+            if component.starts_with('_') || !entry.file_type().unwrap().is_dir() {
+                continue;
+            }
+            let full = format!("{name}/{component}");
+            if entry.path().join("_manifests").is_dir() {
+                found.push(full[1..].split('/').map(str::to_owned).collect());
+            }
+            found.extend(naive(&entry.path(), &full));
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// What somebody does in the tree.
+    #[derive(Clone, Debug)]
+    enum Change {
+        Add(String),
+        Remove(String),
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        // Separators that come before and after the slash in byte order.
+        "[ab](-a|[.]a)?(/[ab](-a|[.]a)?){0,2}".prop_map(|name| format!("x/{name}"))
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        let change = prop_oneof![
+            name().prop_map(Change::Add),
+            name().prop_map(Change::Remove)
+        ];
+        prop::collection::vec(change, 1..12)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn pages_are_what_a_plain_walk_finds_whatever_others_do_meanwhile(
+            changes in changes(),
+            last in prop_oneof![name(), "[a-x/.-]{0,4}"],
+            size in 1usize..6,
+        ) {
+            let (_root, store) = store_with(&[]);
+            let top = store.layout().repositories().to_owned();
+            // More than are read each time, on both sides of those that change.
+            for number in 0..300 {
+                let side = if number % 2 == 0 { "a" } else { "y" };
+                let path = top.join(format!("x/{side}{number}/_manifests"));
+                fs::create_dir_all(path).unwrap();
+                fs::create_dir_all(top.join(format!("{side}{number}"))).unwrap();
+            }
+            for change in changes {
+                match &change {
+                    Change::Add(name) => {
+                        fs::create_dir_all(top.join(name).join("_manifests")).unwrap();
+                    }
+                    Change::Remove(name) => drop(fs::remove_dir_all(top.join(name))),
+                }
+                let walked = naive(&top, "");
+                let last: Vec<String> = last.split('/').map(str::to_owned).collect();
+                let expected: Vec<String> = walked
+                    .into_iter()
+                    .filter(|found| *found > last)
+                    .map(|found| found.join("/"))
+                    .take(size)
+                    .collect();
+                let page = store.repositories(Some(&last.join("/")), size).unwrap();
+                let page: Vec<_> = page.iter().map(ToString::to_string).collect();
+                prop_assert_eq!(page, expected, "{:?}", change);
+            }
+        }
+    }
 
     fn store_with(names: &[String]) -> (tempfile::TempDir, Store) {
         let root = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use super::listing::Wanted;
 use super::publish::is_absent;
 use super::{Context as _, StoreError};
 
@@ -59,32 +60,35 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, StoreEr
 ///
 /// Names that are not UTF-8 are none of ours.
 pub(super) fn names_in(path: &Path) -> Result<Vec<String>, StoreError> {
-    names_of(path, |_| Ok(true))
+    let mut names = names_of(path, None, Wanted::Entries)?;
+    names.sort_unstable();
+    Ok(names)
 }
 
-/// The same of its directories only.
-///
-/// Symbolic links are left out: they may lead round in circles.
-pub(super) fn directories_in(path: &Path) -> Result<Vec<String>, StoreError> {
-    names_of(path, |entry| Ok(entry.file_type()?.is_dir()))
-}
-
-fn names_of(
+/// The same in no order, and no more than so many.
+pub(super) fn names_of(
     path: &Path,
-    wanted: impl Fn(&DirEntry) -> io::Result<bool>,
+    most: Option<usize>,
+    wanted: Wanted,
 ) -> Result<Vec<String>, StoreError> {
     let entries = match path.read_dir() {
         Ok(entries) => entries,
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
         Err(error) => return Err(error).context("list", path),
     };
+    let is_wanted = |entry: &DirEntry| match wanted {
+        Wanted::Entries => Ok(true),
+        Wanted::Directories => Ok(entry.file_type()?.is_dir()),
+    };
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.context("list", path)?;
-        if wanted(&entry).context("list", path)? {
+        if is_wanted(&entry).context("list", path)? {
             names.extend(entry.file_name().into_string());
         }
+        if most == Some(names.len()) {
+            break;
+        }
     }
-    names.sort_unstable();
     Ok(names)
 }

@@ -20,6 +20,7 @@ mod image;
 mod inventory;
 mod layout;
 mod link;
+mod listing;
 mod lock;
 mod mirror;
 mod offline;
@@ -82,6 +83,10 @@ pub enum StoreError {
     /// A push to a mirror's directory, or a fill into a local repository's: they never mix.
     #[error("{0} is not a {1} repository")]
     WrongKind(RepositoryName, Kind),
+    /// There are no more files to open, or no memory: nothing is wrong with what is stored, and it
+    /// can be had when others are done.
+    #[error("{0}")]
+    Exhausted(Failure),
     /// Anything else.
     #[error("{0}")]
     Io(Failure),
@@ -140,6 +145,7 @@ struct Inner {
     /// What is linked, for those who keep account of it.
     journal: usage::Journal,
     verdicts: trust::Verdicts,
+    listings: listing::Listings,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
 }
@@ -225,6 +231,7 @@ impl Store {
                 holds,
                 journal: usage::Journal::default(),
                 verdicts: trust::Verdicts::default(),
+                listings: listing::Listings::default(),
                 lock,
             }),
         }
@@ -256,6 +263,10 @@ impl Store {
 
     fn verdicts(&self) -> &trust::Verdicts {
         &self.inner.verdicts
+    }
+
+    fn listings(&self) -> &listing::Listings {
+        &self.inner.listings
     }
 
     fn layout(&self) -> &Layout {
@@ -297,7 +308,11 @@ impl StoreError {
     /// Whether it is the disk that does not keep what it is given, for whatever reason.
     pub fn keeps_nothing(&self) -> bool {
         match self {
-            Self::Full(_) | Self::ReadOnly(_) | Self::Failing(_) | Self::Io(_) => true,
+            Self::Full(_)
+            | Self::ReadOnly(_)
+            | Self::Failing(_)
+            | Self::Exhausted(_)
+            | Self::Io(_) => true,
             Self::Damaged(_) | Self::WrongKind(..) => false,
         }
     }
@@ -305,6 +320,7 @@ impl StoreError {
     fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let kind = source.kind();
         let writes = !READING.contains(&doing);
+        let exhausted = is_exhaustion(&source);
         let failing = writes && (doing.starts_with("sync") || is_the_disks(&source));
         let failure = Failure {
             doing,
@@ -316,6 +332,7 @@ impl StoreError {
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::Full(failure),
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(failure),
+            _ if exhausted => Self::Exhausted(failure),
             _ if failing => Self::Failing(failure),
             _ => Self::Io(failure),
         }
@@ -337,6 +354,12 @@ fn is_the_disks(error: &io::Error) -> bool {
     ];
     let number = error.raw_os_error();
     disks.iter().any(|it| number == Some(it.raw_os_error()))
+}
+
+/// Whether an error is for want of what others hold just now.
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    Errno::from_io_error(error).is_some_and(|errno| wants.contains(&errno))
 }
 
 /// Says what was being done, and to which file, when an operation fails.

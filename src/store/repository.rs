@@ -16,6 +16,7 @@ use crate::oci::manifest::{MAX_SIZE, Need, media_type_of};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
 use super::hold::Shared;
+use super::listing::Wanted;
 use super::{Blob, Context as _, Staged, Store, StoreError, file, link, publish};
 
 /// Whose content a repository holds.
@@ -155,12 +156,26 @@ impl Repository {
 
     /// All tags that name something, in byte order; `None` where the repository is unknown.
     pub fn tags(&self) -> Result<Option<Vec<Tag>>, StoreError> {
+        self.tags_after(None, usize::MAX)
+    }
+
+    /// At most `limit` of them that come after `last`. Only these are looked into.
+    pub fn tags_after(
+        &self,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<Tag>>, StoreError> {
         let layout = self.store.layout();
         if !layout.manifests(&self.name).is_dir() {
             return Ok(None);
         }
+        let directory = layout.tags(&self.name);
+        let names = self.store.listings().of(&directory, Wanted::Entries)?;
         let mut tags = Vec::new();
-        for name in file::names_in(&layout.tags(&self.name))? {
+        for name in names.from(last).filter(|name| Some(*name) != last) {
+            if tags.len() >= limit {
+                break;
+            }
             let Ok(tag) = name.parse::<Tag>() else {
                 continue;
             };

@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use crate::oci::{Digest, Hasher};
 
 use super::publish::is_absent;
-use super::{Blob, Context as _, Store, StoreError, publish};
+use super::{Blob, Context as _, Store, StoreError, is_exhaustion, publish};
 
 /// How many verdicts are remembered: some 20 MB. One that is forgotten costs hashing once more.
 const REMEMBERED: u64 = 100_000;
@@ -169,7 +169,9 @@ impl Check {
                     self.offset += bytes.len() as u64;
                 }
                 Err(error) => {
-                    self.blob.distrust();
+                    if !is_exhaustion(&error) {
+                        self.blob.distrust();
+                    }
                     return Some(Verdict::Unreadable(error));
                 }
             }

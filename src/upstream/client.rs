@@ -297,7 +297,7 @@ fn ending(turn: &Turn<'_>, subject: Subject, error: Option<&UpstreamError>) -> E
             Ending::Silence(error.clone())
         }
         Some(error @ UpstreamError::Failed { status: 500.. }) => Ending::Trouble(error.clone()),
-        Some(UpstreamError::Offline) => Ending::Unasked,
+        Some(UpstreamError::Offline | UpstreamError::Exhausted { .. }) => Ending::Unasked,
         _ => Ending::Answered,
     }
 }

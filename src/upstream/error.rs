@@ -40,6 +40,12 @@ pub enum UpstreamError {
         /// The cause, in the system's words.
         reason: String,
     },
+    /// No connection, for want of files to open or of memory here: the upstream has no part in it.
+    #[error("this larder has too much open: {reason}")]
+    Exhausted {
+        /// The cause, in the system's words.
+        reason: String,
+    },
     /// 5xx after all retries, or another status that says nothing about the thing asked for.
     #[error("the upstream failed with status {status}")]
     Failed {

@@ -14,6 +14,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{Client, Response, redirect};
+use rustix::io::Errno;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -341,6 +342,9 @@ fn fault(error: &reqwest::Error) -> Fault {
         });
     }
     let reason = root_cause(error);
+    if causes(error).any(is_exhaustion) {
+        return Fault::Final(UpstreamError::Exhausted { reason });
+    }
     if error.is_connect() || error.is_builder() {
         return Fault::Final(UpstreamError::Unreachable { reason });
     }
@@ -364,6 +368,14 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
         next = cause.source();
         Some(cause)
     })
+}
+
+/// Whether a cause is that there are no more files to open, or no memory.
+fn is_exhaustion(cause: &(dyn StdError + 'static)) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    let error = cause.downcast_ref::<std::io::Error>();
+    let errno = error.and_then(Errno::from_io_error);
+    errno.is_some_and(|errno| wants.contains(&errno))
 }
 
 /// The innermost cause says what happened; those around it say who noticed.

@@ -21,6 +21,7 @@ mod clients;
 mod collect;
 mod configuration;
 mod conformance;
+mod crowds;
 mod doctor;
 mod evict;
 mod full_disk;

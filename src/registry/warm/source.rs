@@ -81,6 +81,7 @@ impl From<UpstreamError> for ServerError {
             UpstreamError::Unreachable { reason } => {
                 Self::Other(format!("it cannot be reached: {reason}"))
             }
+            error @ UpstreamError::Exhausted { .. } => Self::Other(error.to_string()),
             UpstreamError::Misbehaved { reason } => Self::Other(format!(
                 "that is no larder, or something is in between: {reason}"
             )),
@@ -304,6 +305,7 @@ fn may_pass(error: &WarmError) -> bool {
             error,
             UpstreamError::Timeout { .. }
                 | UpstreamError::Unreachable { .. }
+                | UpstreamError::Exhausted { .. }
                 | UpstreamError::Failed { .. }
                 | UpstreamError::Misbehaved { .. }
         ),

@@ -133,6 +133,8 @@ pub(super) fn look(
             let denied = failure.source.kind() == std::io::ErrorKind::PermissionDenied;
             return unreadable(&failure.source, denied);
         }
+        // That says nothing of the data.
+        Err(error @ StoreError::Exhausted(_)) => return Err(error),
         Err(error) => return unreadable(&error, false),
     };
     let seen = Seen::of(&metadata);

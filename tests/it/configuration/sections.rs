@@ -26,6 +26,9 @@ fn a_file_that_says_nothing_gets_the_defaults() {
     assert!(http.prefix.is_none() && http.secret.is_none() && http.debug.addr.is_none());
     assert_eq!(http.debug.prometheus.path, "/metrics");
     assert_eq!(http.drain_timeout, Duration::from_secs(30));
+    assert_eq!(http.head_timeout, Duration::from_secs(30));
+    assert_eq!(http.stall_timeout, Duration::from_mins(1));
+    assert_eq!(http.connections, None);
     assert!(config.log.access_log && config.log.fields.is_empty());
     assert_eq!(config.storage.collect, None);
     let notifications = Notifications {

@@ -11,7 +11,7 @@ use larder::access::{self, Access};
 use larder::events::{self, Endpoint, Events, Source};
 use larder::health::{Check, Health};
 use larder::http::{
-    AccessLog, Debug, DebugServer, Handler, Listen, Manners, Server, Stop, Surroundings,
+    AccessLog, Debug, DebugServer, Handler, Limits, Listen, Manners, Server, Stop, Surroundings,
 };
 use larder::registry::{Keeping, MinFree, Registry, Settings, Validation, Warm};
 use larder::store::Store;
@@ -105,7 +105,9 @@ impl Wanted {
         let store = Store::open(root.path()).expect("a store");
         let registry = registry(store, self.upstream);
         let listen = Listen::Tcp("127.0.0.1:0".to_owned());
-        let server = Server::bind(&listen, None).await.expect("a free port");
+        let server = Server::bind(&listen, None, LIMITS)
+            .await
+            .expect("a free port");
         let port = server.port().expect("a bound socket");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let access_log = self.access_log.map(AccessLog::to).transpose();
@@ -267,6 +269,12 @@ impl Inside {
     }
 }
 
+const LIMITS: Limits = Limits {
+    connections: 1000,
+    head: Duration::from_secs(30),
+    stall: Duration::from_mins(1),
+};
+
 /// Open to everybody, and nothing added to an answer.
 fn manners() -> Manners {
     let access = access::Settings {
@@ -281,5 +289,6 @@ fn manners() -> Manners {
         headers: Vec::new(),
         base: None,
         prefix: None,
+        stall: LIMITS.stall,
     }
 }

@@ -304,7 +304,10 @@ fn larder(
     write(&file, &config.to_string());
     let mut larder = command("sh", home.path());
     // Its proxy variables would keep larder from the hub's other host names.
-    larder.arg("-c").arg(r#"exec "$0" "$@""#);
+    // A limit of open files can only be set by who starts it.
+    larder
+        .arg("-c")
+        .arg(r#"[ -z "$LARDER_TEST_FILES" ] || ulimit -n "$LARDER_TEST_FILES"; exec "$0" "$@""#);
     larder
         .arg(env!("CARGO_BIN_EXE_larder"))
         .args(arguments)
