@@ -24,6 +24,7 @@ mod lock;
 mod mirror;
 mod offline;
 mod publish;
+mod recall;
 mod referrers;
 mod repository;
 mod staged;
@@ -52,7 +53,8 @@ pub use inventory::{Inventory, StoredImage};
 pub use mirror::TagState;
 pub use offline::{is_offline, set_offline};
 pub use publish::write_secret;
-pub use repository::{Kind, Push, Repository, StoredManifest};
+pub use recall::Moment;
+pub use repository::{Kind, Prepared, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use trust::{Check, Stamp, Trust, Verdict};
@@ -139,7 +141,8 @@ struct Inner {
     holds: Holds,
     /// What is linked, for those who keep account of it.
     journal: usage::Journal,
-    verdicts: trust::Verdicts,
+    verdicts: Arc<trust::Verdicts>,
+    recall: recall::Recall,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
 }
@@ -224,7 +227,8 @@ impl Store {
                 layout: Layout::new(root),
                 holds,
                 journal: usage::Journal::default(),
-                verdicts: trust::Verdicts::default(),
+                verdicts: Arc::default(),
+                recall: recall::Recall::default(),
                 lock,
             }),
         }
@@ -254,8 +258,12 @@ impl Store {
         }
     }
 
-    fn verdicts(&self) -> &trust::Verdicts {
+    fn verdicts(&self) -> &Arc<trust::Verdicts> {
         &self.inner.verdicts
+    }
+
+    fn recall(&self) -> &recall::Recall {
+        &self.inner.recall
     }
 
     fn layout(&self) -> &Layout {

@@ -36,6 +36,7 @@ mod names;
 mod notifications;
 mod offline;
 mod programs_themselves;
+mod recall;
 mod registry;
 mod reload;
 mod repair;
