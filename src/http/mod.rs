@@ -9,6 +9,7 @@ mod answer;
 mod around;
 mod body;
 mod conditions;
+mod copying;
 mod debug;
 mod error;
 mod events;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::copying::Copying;
 use super::handler::Handler;
 use super::http2::{self, Streams};
 use super::sendfile::{Pieces, Sending};
@@ -30,6 +31,9 @@ pub(super) const HEAD: Duration = Duration::from_secs(30);
 /// The most that a connection buffers, in bytes: a request's head on the way in, one read of a
 /// blob on the way out. A thousand slow readers cost a thousand times this.
 pub(super) const BUFFER: usize = 64 * 1024;
+
+/// The most that waits encrypted for a client to take it, in bytes.
+const ENCRYPTED: usize = 32 * 1024;
 
 /// The pause after an accept that failed for want of something: file descriptors, most likely.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -71,6 +75,7 @@ pub struct Server {
     listener: Listener,
     tls: Option<Tls>,
     h2c: bool,
+    sendfile: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +94,7 @@ enum Accepted {
 struct Serving {
     tls: Option<Tls>,
     h2c: bool,
+    sendfile: bool,
     handler: Handler,
     streams: Streams,
 }
@@ -127,8 +133,19 @@ impl Server {
                 Listener::Unix(bound, path.clone())
             }
         };
-        let h2c = false;
-        Ok(Self { listener, tls, h2c })
+        Ok(Self {
+            listener,
+            tls,
+            h2c: false,
+            sendfile: true,
+        })
+    }
+
+    /// Whether the kernel sends files by itself where it can.
+    #[must_use]
+    pub fn with_sendfile(mut self, sendfile: bool) -> Self {
+        self.sendfile = sendfile;
+        self
     }
 
     /// Whether clients that begin with HTTP/2 in the clear are understood.
@@ -169,6 +186,7 @@ impl Server {
         let serving = Serving {
             tls: self.tls,
             h2c: self.h2c,
+            sendfile: self.sendfile,
             handler,
             streams: streams.clone(),
         };
@@ -254,7 +272,10 @@ async fn converse(accepted: Accepted, serving: Serving, watcher: Watcher) {
             let peer = Peer { address, is_tls };
             let result = match serving.tls.clone() {
                 Some(tls) => encrypted(stream, peer, &tls, serving, watcher).await,
-                None => in_the_clear(stream, peer, serving, watcher, sending).await,
+                None if serving.sendfile => {
+                    in_the_clear(stream, peer, serving, watcher, Sending::new).await
+                }
+                None => in_the_clear(stream, peer, serving, watcher, Copying::new).await,
             };
             (peer, result)
         }
@@ -262,8 +283,7 @@ async fn converse(accepted: Accepted, serving: Serving, watcher: Watcher) {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let is_tls = false;
             let peer = Peer { address, is_tls };
-            let as_it_is = |stream| (stream, None);
-            let served = in_the_clear(stream, peer, serving, watcher, as_it_is);
+            let served = in_the_clear(stream, peer, serving, watcher, Copying::new);
             (peer, served.await)
         }
     };
@@ -272,19 +292,13 @@ async fn converse(accepted: Accepted, serving: Serving, watcher: Watcher) {
     }
 }
 
-/// A connection that sends files by itself.
-fn sending(stream: TcpStream) -> (Sending, Option<Pieces>) {
-    let pieces = Pieces::default();
-    (Sending::new(stream, pieces.clone()), Some(pieces))
-}
-
 /// HTTP/1.1, unless the client begins with HTTP/2 and may. `wrap` is for the former.
 async fn in_the_clear<S, W>(
     stream: S,
     peer: Peer,
     serving: Serving,
     watcher: Watcher,
-    wrap: impl FnOnce(S) -> (W, Option<Pieces>),
+    wrap: impl FnOnce(S, Pieces) -> W,
 ) -> Result<(), String>
 where
     S: http2::Peek + AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
@@ -303,8 +317,8 @@ where
         let stream = Stalling::new(stream);
         return http2::serve(stream, peer, serving.handler, &serving.streams, watcher).await;
     }
-    let (stream, pieces) = wrap(stream);
-    let stream = Stalling::new(stream);
+    let pieces = Pieces::default();
+    let stream = Stalling::new(wrap(stream, pieces.clone()));
     serve(stream, pieces, peer, serving.handler, watcher).await
 }
 
@@ -325,10 +339,11 @@ async fn encrypted(
         let acceptor = TlsAcceptor::from(tls.current());
         acceptor.accept(Stalling::new(stream)).await
     };
-    let stream = match tokio::time::timeout(HEAD, shaking_hands).await {
+    let mut stream = match tokio::time::timeout(HEAD, shaking_hands).await {
         Ok(shaken) => shaken.map_err(|error| error.to_string())?,
         Err(_) => return Err("the TLS handshake took too long".to_owned()),
     };
+    stream.get_mut().1.set_buffer_limit(Some(ENCRYPTED));
     let protocol = stream.get_ref().1.alpn_protocol();
     if protocol == Some(tls::ACME) {
         return Ok(());
@@ -336,12 +351,14 @@ async fn encrypted(
     if protocol == Some(tls::HTTP2) {
         return http2::serve(stream, peer, serving.handler, &serving.streams, watcher).await;
     }
-    serve(stream, None, peer, serving.handler, watcher).await
+    let pieces = Pieces::default();
+    let stream = Copying::new(stream, pieces.clone());
+    serve(stream, pieces, peer, serving.handler, watcher).await
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    pieces: Option<Pieces>,
+    pieces: Pieces,
     peer: Peer,
     handler: Handler,
     watcher: Watcher,
@@ -351,9 +368,7 @@ async fn serve(
         let pieces = pieces.clone();
         async move {
             let mut answer = answering.await;
-            if let Some(pieces) = &pieces {
-                answer.body_mut().sent_by(pieces);
-            }
+            answer.body_mut().sent_by(&pieces);
             Ok::<_, Infallible>(answer)
         }
     });
