@@ -8,7 +8,7 @@ TARGET ?=
 LIMIT ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format-check lint doc test packages bench fuzz deny clean
+.PHONY: help run check format-check lint doc test packages bench callgrind fuzz deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ packages: ## Install the Debian packages that the tests use, where they are miss
 
 bench: ## Measure a cold pull by many clients, the start, and the memory
 	$(CARGO) bench --locked --bench pull
+
+callgrind: ## Count the instructions of a manifest hit and of a small blob hit
+	$(CARGO) build --locked --release
+	benches/instructions.sh target/release/larder
 
 fuzz: ## Fuzz one target: make fuzz TARGET=name [LIMIT=600]
 	@command -v cargo-fuzz >/dev/null || { \
