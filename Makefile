@@ -10,7 +10,7 @@ LIMIT ?= 60
 LARGE ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format-check lint doc test packages bench bench-scale fuzz deny clean
+.PHONY: help run check format-check lint doc test packages bench bench-scale callgrind fuzz deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ bench: ## Measure a cold pull by many clients, the start, and the memory
 
 bench-scale: ## Measure large stores and crowds: make bench-scale [LARGE=100000]
 	LARGE=$(LARGE) $(CARGO) bench --locked --bench scale
+
+callgrind: ## Count the instructions of a manifest hit and of a small blob hit
+	$(CARGO) build --locked --release
+	benches/instructions.sh target/release/larder
 
 fuzz: ## Fuzz one target: make fuzz TARGET=name [LIMIT=600]
 	@command -v cargo-fuzz >/dev/null || { \

@@ -97,6 +97,7 @@ fn needing_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("http.tls", was.tls.is_some() != is.tls.is_some()),
         ("http.tls.letsencrypt", authority(old) != authority(new)),
         ("http.h2c", was.h2c != is.h2c),
+        ("http.sendfile", was.sendfile != is.sendfile),
         ("http.draintimeout", was.drain_timeout != is.drain_timeout),
         ("http.connections", was.connections != is.connections),
         ("http.headtimeout", was.head_timeout != is.head_timeout),

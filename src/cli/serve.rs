@@ -119,7 +119,8 @@ async fn open_store(config: &Config) -> Result<Store, String> {
 async fn bind(config: &Config, acme: Option<&Acme>, limits: Limits) -> Result<Server, String> {
     let server = Server::bind(&parts::listen(config), parts::tls(config, acme), limits).await;
     let server = server.map_err(|error| error.to_string())?;
-    Ok(server.with_h2c(config.http.h2c))
+    let server = server.with_h2c(config.http.h2c);
+    Ok(server.with_sendfile(config.http.sendfile))
 }
 
 /// What goes on in the background for as long as the registry runs.

@@ -102,6 +102,8 @@ fn http(out: &mut Lines, http: &Http) {
     out.pair(2, "disabled", bool(!http.http2));
     out.open(1, "h2c");
     out.pair(2, "enabled", bool(http.h2c));
+    out.open(1, "sendfile");
+    out.pair(2, "disabled", bool(!http.sendfile));
     if !http.headers.is_empty() {
         out.pair(1, "headers", &headers(&http.headers));
     }

@@ -31,6 +31,8 @@ pub struct Http {
     pub http2: bool,
     /// `h2c.enabled`: whether clients that begin with HTTP/2 in the clear are understood (default false).
     pub h2c: bool,
+    /// `sendfile`: whether the kernel sends files by itself where it can (default true; the key is its opposite, `disabled`).
+    pub sendfile: bool,
     /// Headers added to every answer, valid as HTTP header names and values. A name may occur more than once.
     pub headers: Vec<(String, String)>,
     /// How long requests in flight may take to finish after a signal to stop (default 30s; zero: not at all).
@@ -95,6 +97,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Result<Http, ConfigError> {
         tls: tls::read(http.section("tls")?)?,
         http2: !switch(http.section("http2")?, "disabled")?,
         h2c: switch(http.section("h2c")?, "enabled")?,
+        sendfile: !switch(http.section("sendfile")?, "disabled")?,
         headers: headers::read(http.section("headers")?)?,
         drain_timeout: http
             .get("draintimeout", Field::duration)?

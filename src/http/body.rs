@@ -93,7 +93,11 @@ fn promised(reader: BlobReader, pieces: Pieces) -> impl Stream<Item = Result<Byt
         let bytes = match reader.next_part(sendfile::LARGEST as u64).await? {
             None => return Ok(None),
             Some(Part::Memory(bytes)) => bytes,
-            Some(Part::File(part)) => pieces.promise(part),
+            Some(Part::File(part)) => {
+                // Who sends it must not wait for the disk.
+                part.bring_in().await?;
+                pieces.promise(part)
+            }
         };
         Ok(Some((bytes, (reader, pieces))))
     })

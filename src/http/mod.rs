@@ -10,6 +10,7 @@ mod around;
 mod body;
 mod conditions;
 mod connections;
+mod copying;
 mod debug;
 mod error;
 mod events;

@@ -8,7 +8,7 @@
 //!
 //! This is right under two conditions, and both are looked after here. Hyper must hand on the
 //! slices themselves and no copies of them: it does so while it writes vectored, which
-//! [`Sending`] says it can; a copy would be noticed, see [`Sending::poll_write`]. And what is on
+//! [`Sending`] says it can; a copy would be noticed, see [`Pieces::are_not_copied`]. And what is on
 //! the queue must be in the order of the slices: a connection of HTTP/1 has one answer at a time,
 //! and each piece is put there in the moment in which its slices are given away.
 
@@ -16,7 +16,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -29,15 +28,14 @@ use tokio::net::TcpStream;
 
 use crate::registry::FilePart;
 
+use super::copying::write_promised;
+
 /// What stands for the bytes of files. Its content never goes anywhere, and since it is all zeros
 /// it takes no room, neither in the program nor in memory.
 static PAGE: [u8; LARGEST] = [0; LARGEST];
 
 /// The largest piece of a file, in bytes.
 pub(super) const LARGEST: usize = 1 << 20;
-
-/// How much of a file is read at a time where it cannot be sent.
-const READ: usize = 256 << 10;
 
 /// The pieces of files that a connection has promised to send.
 #[derive(Clone, Debug, Default)]
@@ -51,30 +49,45 @@ impl Pieces {
         Bytes::from_static(&PAGE[..length])
     }
 
+    /// An error where something is promised: plain bytes are what comes next only where nothing is.
+    /// Hyper copies into one buffer what is to go out unvectored. Nothing here does, but if it did
+    /// while a file is on the queue, its zeros would go out for content: that must not be.
+    pub(super) fn are_not_copied(&self) -> io::Result<()> {
+        if self.queue().is_empty() {
+            return Ok(());
+        }
+        let copied = "a file's bytes were copied on their way";
+        Err(io::Error::other(copied))
+    }
+
     fn queue(&self) -> MutexGuard<'_, VecDeque<FilePart>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with the head of the queue, and takes what it has sent off it. `length` is
-    /// what hyper believes it sends.
-    fn send(
+    /// Does something with the head of the queue, and takes what it has sent off it, if it has sent
+    /// anything. `length` is what hyper believes it sends.
+    pub(super) fn send(
         &self,
         length: usize,
-        send: impl FnOnce(&File, u64, usize) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+        send: impl FnOnce(&File, u64, usize) -> io::Result<Option<usize>>,
+    ) -> io::Result<()> {
         let mut queue = self.queue();
         let Some(part) = queue.front_mut() else {
             return Err(io::Error::other("bytes of a file that nobody promised"));
         };
         let done = send(part.file(), part.offset(), part.length().min(length));
         let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "it ends before its size");
-        match done.and_then(|count| (count > 0).then_some(count).ok_or_else(ended)) {
+        let done = done.and_then(|count| match count {
+            Some(0) => Err(ended()),
+            count => Ok(count),
+        });
+        match done {
             Ok(count) => {
-                part.advance(count);
+                part.advance(count.unwrap_or(0));
                 if part.length() == 0 {
                     queue.pop_front();
                 }
-                Ok(count)
+                Ok(())
             }
             Err(error) => {
                 if is_the_files(&error) {
@@ -93,7 +106,7 @@ fn is_the_files(error: &io::Error) -> bool {
 }
 
 /// Whether these bytes stand for those of a file.
-fn stands_for_file(bytes: &[u8]) -> bool {
+pub(super) fn stands_for_file(bytes: &[u8]) -> bool {
     let page = PAGE.as_ptr_range();
     !bytes.is_empty() && page.contains(&bytes.as_ptr())
 }
@@ -103,17 +116,11 @@ fn stands_for_file(bytes: &[u8]) -> bool {
 pub(super) struct Sending {
     stream: TcpStream,
     pieces: Pieces,
-    /// The bytes read of the head of the queue, where its file cannot be sent.
-    read: Vec<u8>,
 }
 
 impl Sending {
     pub(super) fn new(stream: TcpStream, pieces: Pieces) -> Self {
-        Self {
-            stream,
-            pieces,
-            read: Vec::new(),
-        }
+        Self { stream, pieces }
     }
 
     fn poll_send_file(
@@ -123,30 +130,30 @@ impl Sending {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(context))?;
-            let Self {
-                stream,
-                pieces,
-                read,
-            } = &mut *self;
+            let Self { stream, pieces } = &mut *self;
+            let mut count = 0;
+            let mut cannot = false;
             let sent = stream.try_io(Interest::WRITABLE, || {
                 pieces.send(length, |file, offset, length| {
                     let mut from = offset;
                     match rustix::fs::sendfile(stream.as_fd(), file, Some(&mut from), length) {
                         // Some file systems cannot, and say so at the first call.
                         Err(Errno::INVAL | Errno::NOSYS) => {
-                            read.resize(length.min(READ), 0);
-                            let count = file.read_at(read, offset)?;
-                            let sent = rustix::net::send(
-                                stream.as_fd(),
-                                &read[..count],
-                                SendFlags::NOSIGNAL,
-                            );
-                            Ok(sent?)
+                            cannot = true;
+                            Ok(None)
                         }
-                        sent => Ok(sent?),
+                        sent => {
+                            count = sent?;
+                            Ok(Some(count))
+                        }
                     }
                 })
             });
+            if cannot {
+                let write = |bytes: &[u8]| Pin::new(stream).poll_write(context, bytes);
+                return write_promised(pieces, &[], length, write);
+            }
+            let sent = sent.map(|()| count);
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -187,8 +194,6 @@ impl AsyncRead for Sending {
 }
 
 impl AsyncWrite for Sending {
-    /// Hyper copies into one buffer only what is to go out unvectored. Nothing here does, but if
-    /// it did while a file is on the queue, its zeros would go out for content: that must not be.
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -197,9 +202,8 @@ impl AsyncWrite for Sending {
         if stands_for_file(bytes) {
             return self.poll_send_file(context, bytes.len());
         }
-        if !self.pieces.queue().is_empty() {
-            let copied = io::Error::other("a file's bytes were copied on their way");
-            return Poll::Ready(Err(copied));
+        if let Err(error) = self.pieces.are_not_copied() {
+            return Poll::Ready(Err(error));
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{Answering, Connections, Seat};
+use super::copying::Copying;
 use super::handler::Handler;
 use super::http2::{self, Streams};
 use super::sendfile::{Pieces, Sending};
@@ -37,6 +38,9 @@ const BACKLOG: i32 = 4096;
 
 /// The shortest time between two looks whether a client is there.
 const SECOND: Duration = Duration::from_secs(1);
+
+/// The most that waits encrypted for a client to take it, in bytes.
+const ENCRYPTED: usize = 32 * 1024;
 
 /// The first byte of a TLS connection: a handshake record. RFC 8446 §5.1.
 const HANDSHAKE: u8 = 0x16;
@@ -76,6 +80,7 @@ pub struct Server {
     tls: Option<Tls>,
     h2c: bool,
     limits: Limits,
+    sendfile: bool,
 }
 
 #[derive(Debug)]
@@ -95,6 +100,7 @@ struct Serving {
     tls: Option<Tls>,
     h2c: bool,
     limits: Limits,
+    sendfile: bool,
     handler: Handler,
     streams: Streams,
 }
@@ -159,13 +165,20 @@ impl Server {
                 Listener::Unix(bound, path.clone())
             }
         };
-        let h2c = false;
         Ok(Self {
             listener,
             tls,
-            h2c,
+            h2c: false,
             limits,
+            sendfile: true,
         })
+    }
+
+    /// Whether the kernel sends files by itself where it can.
+    #[must_use]
+    pub fn with_sendfile(mut self, sendfile: bool) -> Self {
+        self.sendfile = sendfile;
+        self
     }
 
     /// Whether clients that begin with HTTP/2 in the clear are understood.
@@ -208,6 +221,7 @@ impl Server {
             tls: self.tls,
             h2c: self.h2c,
             limits: self.limits,
+            sendfile: self.sendfile,
             handler,
             streams: streams.clone(),
         };
@@ -315,19 +329,20 @@ async fn converse(accepted: Accepted, serving: Serving, seat: Seat, watcher: Wat
     let (address, result) = match accepted {
         Accepted::Tcp(stream, address) => {
             let present = present(address, serving.tls.is_some());
-            let result = if let Some(tls) = serving.tls.clone() {
-                encrypted(stream, present, &tls, serving).await
-            } else {
-                let patience = limits.stall * GENEROUS;
-                in_the_clear(stream, present, serving, patience, sending).await
+            let patience = limits.stall * GENEROUS;
+            let result = match serving.tls.clone() {
+                Some(tls) => encrypted(stream, present, &tls, serving).await,
+                None if serving.sendfile => {
+                    in_the_clear(stream, present, serving, patience, Sending::new).await
+                }
+                None => in_the_clear(stream, present, serving, patience, Copying::new).await,
             };
             (address, result)
         }
         Accepted::Unix(stream) => {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let present = present(address, false);
-            let as_it_is = |stream| (stream, None);
-            let served = in_the_clear(stream, present, serving, limits.stall, as_it_is);
+            let served = in_the_clear(stream, present, serving, limits.stall, Copying::new);
             (address, served.await)
         }
     };
@@ -336,19 +351,13 @@ async fn converse(accepted: Accepted, serving: Serving, seat: Seat, watcher: Wat
     }
 }
 
-/// A connection that sends files by itself.
-fn sending(stream: TcpStream) -> (Sending, Option<Pieces>) {
-    let pieces = Pieces::default();
-    (Sending::new(stream, pieces.clone()), Some(pieces))
-}
-
 /// HTTP/1.1, unless the client begins with HTTP/2 and may. `wrap` is for the former.
 async fn in_the_clear<S, W>(
     stream: S,
     present: Present,
     serving: Serving,
     patience: Duration,
-    wrap: impl FnOnce(S) -> (W, Option<Pieces>),
+    wrap: impl FnOnce(S, Pieces) -> W,
 ) -> Result<(), String>
 where
     S: http2::Peek + AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
@@ -372,8 +381,8 @@ where
         let stream = Stalling::new(stream, patience).telling(present.seat.slot());
         return http2::serve(stream, present, serving.handler, &serving.streams).await;
     }
-    let (stream, pieces) = wrap(stream);
-    let stream = Stalling::new(stream, patience);
+    let pieces = Pieces::default();
+    let stream = Stalling::new(wrap(stream, pieces.clone()), patience);
     serve(stream, pieces, present, serving).await
 }
 
@@ -399,10 +408,11 @@ async fn encrypted(
         shaken = tokio::time::timeout(limits.head, shaking_hands) => shaken,
         () = present.seat.leaving() => return Ok(()),
     };
-    let stream = match shaken {
+    let mut stream = match shaken {
         Ok(shaken) => shaken.map_err(|error| error.to_string())?,
         Err(_) => return Err("the TLS handshake took too long".to_owned()),
     };
+    stream.get_mut().1.set_buffer_limit(Some(ENCRYPTED));
     let protocol = stream.get_ref().1.alpn_protocol();
     if protocol == Some(tls::ACME) {
         return Ok(());
@@ -410,12 +420,14 @@ async fn encrypted(
     if protocol == Some(tls::HTTP2) {
         return http2::serve(stream, present, serving.handler, &serving.streams).await;
     }
-    serve(stream, None, present, serving).await
+    let pieces = Pieces::default();
+    let stream = Copying::new(stream, pieces.clone());
+    serve(stream, pieces, present, serving).await
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    pieces: Option<Pieces>,
+    pieces: Pieces,
     present: Present,
     serving: Serving,
 ) -> Result<(), String> {
@@ -432,9 +444,7 @@ async fn serve(
         let pieces = pieces.clone();
         async move {
             let mut answer = handling.await;
-            if let Some(pieces) = &pieces {
-                answer.body_mut().sent_by(pieces);
-            }
+            answer.body_mut().sent_by(&pieces);
             Ok::<_, Infallible>(answer.map(|body| body.until_out(answering)))
         }
     });

@@ -19,6 +19,9 @@ pub(super) const HELD_BACK: u64 = 64 * 1024;
 /// How much is read from the disk at a time, in bytes.
 const READ: u64 = 64 * 1024;
 
+/// How much is brought into memory at a time, in bytes.
+const BROUGHT: usize = 256 * 1024;
+
 /// How far a fill is, or the verification of what is stored.
 #[derive(Clone, Debug)]
 pub(super) enum Progress {
@@ -151,8 +154,39 @@ impl FilePart {
         self.blob.distrust();
     }
 
+    /// Sees to it that they are in memory, so that whoever reads or sends them next need not wait
+    /// for the disk. If the first and the last of them are, those in between count as being so too.
+    pub async fn bring_in(&self) -> Result<(), Error> {
+        let last = self.offset + (self.length as u64).saturating_sub(1);
+        let is_in_memory = |offset| self.blob.read_in_memory(offset, &mut [0]).is_some();
+        if is_in_memory(self.offset) && is_in_memory(last) {
+            return Ok(());
+        }
+        let mut part = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            while part.length > 0 {
+                let read = part.blob.read_at(part.offset, part.length.min(BROUGHT));
+                match read {
+                    // Whoever sends it finds out that it ends too early.
+                    Ok(bytes) if bytes.is_empty() => break,
+                    Ok(bytes) => part.advance(bytes.len()),
+                    Err(error) => {
+                        part.cannot_be_read(&error);
+                        return Err(Error::Vanished);
+                    }
+                }
+            }
+            Ok(())
+        });
+        reading.await.map_err(|_| Error::Vanished)?
+    }
+
     /// Reads them all.
     pub async fn read(self) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; self.length];
+        if self.blob.read_in_memory(self.offset, &mut bytes) == Some(self.length) {
+            return Ok(Bytes::from(bytes));
+        }
         let read = tokio::task::spawn_blocking(move || {
             let read = self.blob.read_at(self.offset, self.length);
             let read = read.and_then(|bytes| {

@@ -157,8 +157,15 @@ impl Registry {
 
     /// The tag as it is on disk, if its manifest is there too.
     async fn cached_tag(&self, mirror: &Mirror, tag: &Tag) -> Result<Option<Cached>, Error> {
-        let (repository, tag) = (mirror.repository.clone(), tag.clone());
-        let Some(state) = blocking(move || repository.tag_state(&tag)).await? else {
+        let since = self.inline();
+        let recalled = since.and_then(|since| mirror.repository.recalled_tag(tag, since));
+        let state = if recalled.is_some() {
+            recalled
+        } else {
+            let (repository, tag) = (mirror.repository.clone(), tag.clone());
+            blocking(move || repository.keep_tag(&tag)).await?
+        };
+        let Some(state) = state else {
             return Ok(None);
         };
         let manifest = self.stored_manifest(mirror, &state.digest).await?;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::oci::manifest::media_type_of;
 use crate::oci::{Digest, MediaType, Reference};
-use crate::store::{Blob, StoreError, StoredManifest, TagState};
+use crate::store::{Blob, Prepared, StoreError, StoredManifest, TagState};
 use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
 
 use super::belief::if_readable;
@@ -57,14 +57,19 @@ impl Registry {
         mirror: &Mirror,
         digest: &Digest,
     ) -> Result<Option<Arc<StoredManifest>>, Error> {
+        if let Some(since) = self.inline()
+            && let Some(manifest) = mirror.repository.recalled_manifest(digest, since)
+        {
+            return Ok(Some(manifest));
+        }
         let (repository, wanted) = (mirror.repository.clone(), digest.clone());
         let digest = digest.clone();
-        let found = blocking(move || match repository.manifest(&digest) {
+        let found = blocking(move || match repository.keep_manifest(&digest) {
             Err(StoreError::Damaged(blob)) => Ok(Err(blob)),
             found => if_readable(found).map(|found| Ok(found.flatten())),
         });
         Ok(match found.await? {
-            Ok(found) => found.map(Arc::new),
+            Ok(found) => found,
             Err(blob) => {
                 self.mend_manifest_later(mirror, wanted, blob);
                 None
@@ -155,6 +160,7 @@ impl Registry {
             digest: digest.clone(),
             media_type,
             bytes: fetched.bytes,
+            prepared: Prepared::default(),
         });
         let key = (mirror.repository.name().clone(), digest.clone());
         let mut tags = self.inner.memory.take_told(&key);

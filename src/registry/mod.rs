@@ -8,6 +8,7 @@
 //! verified before it is served), `push`.
 
 mod adopt;
+mod arrival;
 mod belief;
 mod collect;
 mod content;
@@ -46,6 +47,7 @@ use crate::oci::{Digest, Image};
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
 
+pub use arrival::arrived;
 pub use collect::Collecting;
 pub use content::{BlobContent, BlobReader, FilePart, Part};
 pub use error::{Error, Missing};

@@ -10,7 +10,7 @@ use crate::oci::{RepositoryName, Target};
 use crate::store::{Kind, Repository, Store};
 use crate::upstream::Upstream;
 
-use super::{Error, Missing};
+use super::{Error, Missing, arrival};
 
 /// The hosts that all are Docker Hub.
 const DOCKER_HUB: &str = "docker.io";
@@ -109,7 +109,8 @@ impl Names {
                 namespace: Some(upstream),
             });
         }
-        Ok(named(match (self.store.kind_of(name), &self.default) {
+        let kind = self.store.kind_since(name, arrival::since());
+        Ok(named(match (kind, &self.default) {
             (Some(Kind::Mirror), _) => Place::Mirror(self.orphan(name)),
             // No name at Docker Hub begins like a host: another registry is meant.
             (None, Some(default)) if default == DOCKER_HUB && names_a_host(name) => {
@@ -226,8 +227,9 @@ impl Names {
             let upstream = self.configured(host).ok_or_else(|| unknown(host))?;
             return Ok(Some((upstream, target.name.clone())));
         }
-        if let (first, Some(rest)) = target.name.split_first()
+        if let Some((first, _)) = target.name.as_str().split_once('/')
             && let Some(upstream) = self.configured(first)
+            && let (_, Some(rest)) = target.name.split_first()
         {
             return Ok(Some((upstream, rest)));
         }
@@ -236,18 +238,24 @@ impl Names {
 
     /// The configured name of the registry that clients call `host`.
     fn configured(&self, host: &str) -> Option<String> {
-        let host = host.to_ascii_lowercase();
-        let name = if DOCKER_HUB_ALIASES.contains(&host.as_str()) {
-            DOCKER_HUB.to_owned()
+        let is_alias = |alias: &&str| host.eq_ignore_ascii_case(alias);
+        let host = if DOCKER_HUB_ALIASES.iter().any(|alias| is_alias(alias)) {
+            DOCKER_HUB
         } else {
             host
         };
-        // The name of its directory, which is what the catalog lists. No host has an underscore.
-        let listed = || name.replace('_', ":");
-        let known = |name: &String| self.upstreams.contains_key(name);
-        Some(name.clone())
-            .filter(known)
-            .or_else(|| Some(listed()).filter(known))
+        // Or the name of its directory, which is what the catalog lists. No host has an underscore.
+        let is_listed = |name: &str| {
+            let written = |byte: u8| if byte == b'_' { b':' } else { byte };
+            let host = host.bytes().map(|byte| written(byte.to_ascii_lowercase()));
+            name.len() == host.len() && host.eq(name.bytes())
+        };
+        // Few are configured, and most names begin like none of them.
+        let names = || self.upstreams.keys();
+        let found = names().find(|name| host.eq_ignore_ascii_case(name));
+        found
+            .or_else(|| names().find(|name| is_listed(name)))
+            .cloned()
     }
 
     fn mirror(&self, upstream: &str, name: RepositoryName, bare: Option<RepositoryName>) -> Place {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::{Digest, MediaType, Reference};
-use crate::store::{Blob, StoreError, StoredManifest, Trust};
+use crate::store::{Blob, Moment, Repository, StoreError, StoredManifest, Trust};
 use crate::upstream::{Presence, Upstream, UpstreamError};
 
 use super::belief::if_readable;
@@ -12,7 +12,7 @@ use super::content::BlobContent;
 use super::fill::{Claim, End, Fill};
 use super::names::{Mirror, Place};
 use super::pass::NotKept;
-use super::{Error, Missing, Outcome, Registry, blocking};
+use super::{Error, Missing, Outcome, Registry, arrival, blocking};
 
 /// The longest that somebody who may be about to push waits to hear what need not be sent.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -81,6 +81,21 @@ impl Registry {
         reference: &Reference,
         want: Want,
     ) -> Result<(ManifestAnswer, Outcome), Error> {
+        if let Place::Local(repository) = place
+            && let Some(stored) = self.recalled(repository, reference, want)
+        {
+            return Ok((stored.into(), Outcome::Hit));
+        }
+        // What has to be waited for needs more room than most requests do.
+        Box::pin(self.found_manifest(place, reference, want)).await
+    }
+
+    async fn found_manifest(
+        &self,
+        place: &Place,
+        reference: &Reference,
+        want: Want,
+    ) -> Result<(ManifestAnswer, Outcome), Error> {
         match (place, reference) {
             (Place::Local(repository), _) => {
                 let (repository, wanted) = (repository.clone(), reference.clone());
@@ -89,14 +104,14 @@ impl Registry {
                     Reference::Digest(digest) if want == Want::Description => {
                         repository.rely_on_manifest(&digest)
                     }
-                    Reference::Digest(digest) => repository.manifest(&digest),
-                    Reference::Tag(tag) => match repository.tag(&tag)? {
-                        Some(digest) => repository.manifest(&digest),
+                    Reference::Digest(digest) => repository.keep_manifest(&digest),
+                    Reference::Tag(tag) => match repository.keep_tag(&tag)? {
+                        Some(state) => repository.keep_manifest(&state.digest),
                         None => Ok(None),
                     },
                 });
                 match self.sound(place, found.await).await? {
-                    Some(stored) => Ok((Arc::new(stored).into(), Outcome::Hit)),
+                    Some(stored) => Ok((stored.into(), Outcome::Hit)),
                     None => Err(place.unknown(Missing::Manifest(reference.clone()))),
                 }
             }
@@ -115,13 +130,36 @@ impl Registry {
         }
     }
 
+    /// A local manifest that is in memory, where asking for it leaves nothing to note.
+    fn recalled(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        want: Want,
+    ) -> Option<Arc<StoredManifest>> {
+        let since = self.inline()?;
+        match reference {
+            Reference::Digest(_) if want == Want::Description => None,
+            Reference::Digest(digest) => repository.recalled_manifest(digest, since),
+            Reference::Tag(tag) => {
+                let state = repository.recalled_tag(tag, since)?;
+                repository.recalled_manifest(&state.digest, since)
+            }
+        }
+    }
+
+    /// Since when a look counts for who is asking, where the disk can be looked at at once.
+    pub(super) fn inline(&self) -> Option<Moment> {
+        self.inner.store.looks_are_quick().then(arrival::since)
+    }
+
     /// A local manifest that can be believed. One that is damaged is moved aside and counts as
     /// absent, so that whoever pushes sends it again.
     async fn sound(
         &self,
         place: &Place,
-        found: Result<Option<StoredManifest>, Error>,
-    ) -> Result<Option<StoredManifest>, Error> {
+        found: Result<Option<Arc<StoredManifest>>, Error>,
+    ) -> Result<Option<Arc<StoredManifest>>, Error> {
         match found {
             Err(Error::Store(error)) if error.is_unreadable() => {
                 tracing::error!(%error, "a stored manifest cannot be read, and counts as absent. To do: look into the system's log, and push it again");
@@ -150,7 +188,7 @@ impl Registry {
                 Some(answer) => Ok((answer, Outcome::Hit)),
                 None => Err(place.unknown(Missing::Blob(digest.clone()))),
             },
-            Place::Mirror(mirror) => self.mirrored_blob(mirror, digest, want).await,
+            Place::Mirror(mirror) => Box::pin(self.mirrored_blob(mirror, digest, want)).await,
         }
     }
 
@@ -161,23 +199,35 @@ impl Registry {
         digest: &Digest,
         want: Want,
     ) -> Result<Option<BlobAnswer>, Error> {
-        let (place_of, wanted) = (place.clone(), digest.clone());
-        let found = blocking(move || {
-            if_readable(match (&place_of, want) {
-                // Who asks may be about to push, and then does not send what is here.
-                (Place::Local(repository), Want::Description) => repository.rely_on_blob(&wanted),
-                (Place::Local(repository), Want::Content) => repository.blob(&wanted),
-                (Place::Mirror(mirror), _) => mirror.repository.blob(&wanted),
-            })
-        });
-        match (found.await?.flatten(), want) {
+        let repository = match place {
+            Place::Local(repository) => repository,
+            Place::Mirror(mirror) => &mirror.repository,
+        };
+        // Who asks may be about to push, and then does not send what is here.
+        let is_relied_on = matches!((place, want), (Place::Local(_), Want::Description));
+        let since = self.inline().filter(|_| !is_relied_on);
+        let open = since.and_then(|since| repository.recalled_blob(digest, since));
+        let found = if open.is_some() {
+            open
+        } else {
+            let (repository, wanted) = (repository.clone(), digest.clone());
+            let found = blocking(move || {
+                if_readable(if is_relied_on {
+                    repository.rely_on_blob(&wanted)
+                } else {
+                    repository.keep_blob(&wanted)
+                })
+            });
+            found.await?.flatten()
+        };
+        match (found, want) {
             (None, _) => Ok(None),
             (Some(blob), Want::Description) => {
                 let is_there = blob.trust() != Trust::Damaged;
                 Ok(is_there.then(|| BlobContent::stored(blob).into()))
             }
             (Some(blob), Want::Content) => {
-                let content = self.believe(place, blob).await?;
+                let content = Box::pin(self.believe(place, blob)).await?;
                 Ok(content.map(BlobAnswer::from))
             }
         }

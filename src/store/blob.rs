@@ -5,10 +5,12 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use rustix::io::ReadWriteFlags;
+
 use crate::oci::Digest;
 
 use super::hold::Shared;
-use super::trust::{Stamp, Trust};
+use super::trust::{Stamp, Trust, Verdicts};
 use super::{Staged, Store, StoreError, file, publish};
 
 /// A blob's bytes, open. They stay readable when they are deleted or replaced meanwhile. Cheap to
@@ -24,7 +26,8 @@ pub struct Blob {
 /// Which data a blob is.
 #[derive(Debug)]
 pub(super) struct Stored {
-    store: Store,
+    /// Not the store itself, which keeps blobs open.
+    verdicts: Arc<Verdicts>,
     pub(super) digest: Digest,
     pub(super) stamp: Stamp,
 }
@@ -63,7 +66,7 @@ impl Blob {
     /// How far the bytes can be believed.
     pub fn trust(&self) -> Trust {
         match self.stored() {
-            Some(stored) => stored.store.verdicts().of(&stored.digest, stored.stamp),
+            Some(stored) => stored.verdicts.of(&stored.digest, stored.stamp),
             None => Trust::Unverified,
         }
     }
@@ -76,9 +79,18 @@ impl Blob {
 
     pub(super) fn note(&self, trust: Trust) {
         if let Some(stored) = self.stored() {
-            let verdicts = stored.store.verdicts();
-            verdicts.note(&stored.digest, stored.stamp, trust);
+            let (digest, stamp) = (&stored.digest, stored.stamp);
+            stored.verdicts.note(digest, stamp, trust);
         }
+    }
+
+    /// Reads at `offset` what is in memory, without waiting for the disk: how many bytes that were;
+    /// `None` where there are none, or where the file system cannot tell.
+    pub fn read_in_memory(&self, offset: u64, bytes: &mut [u8]) -> Option<usize> {
+        let mut slices = [io::IoSliceMut::new(bytes)];
+        let flags = ReadWriteFlags::NOWAIT;
+        let read = rustix::io::preadv2(&self.file, &mut slices, offset, flags);
+        read.ok().filter(|count| *count > 0)
     }
 
     /// Reads up to `length` bytes at `offset`. Fewer only at the end of the file.
@@ -135,7 +147,7 @@ impl Store {
             return Ok(None);
         }
         let stored = Stored {
-            store: self.clone(),
+            verdicts: Arc::clone(self.verdicts()),
             digest: digest.clone(),
             stamp,
         };
@@ -201,6 +213,7 @@ impl Store {
         }
         self.make_way(digest)?;
         publish::move_into_place(staged.path(), &self.layout().blob_data(digest))?;
+        self.let_go();
         self.trust_data(digest);
         Ok(())
     }

@@ -55,6 +55,7 @@ impl Store {
             return Ok(Aside::Quarantined(locals));
         }
         publish::remove_file(&aside)?;
+        self.let_go();
         if let Some(directory) = aside.parent() {
             publish::remove_if_empty(directory);
         }

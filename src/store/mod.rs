@@ -25,6 +25,7 @@ mod lock;
 mod mirror;
 mod offline;
 mod publish;
+mod recall;
 mod referrers;
 mod repository;
 mod staged;
@@ -53,7 +54,8 @@ pub use inventory::{Inventory, StoredImage};
 pub use mirror::TagState;
 pub use offline::{is_offline, set_offline};
 pub use publish::write_secret;
-pub use repository::{Kind, Push, Repository, StoredManifest};
+pub use recall::Moment;
+pub use repository::{Kind, Prepared, Push, Repository, StoredManifest};
 pub use staged::Staged;
 pub use sweep::{Leftover, Limits, plan};
 pub use trust::{Check, Stamp, Trust, Verdict};
@@ -144,8 +146,9 @@ struct Inner {
     holds: Holds,
     /// What is linked, for those who keep account of it.
     journal: usage::Journal,
-    verdicts: trust::Verdicts,
+    verdicts: Arc<trust::Verdicts>,
     listings: listing::Listings,
+    recall: recall::Recall,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
 }
@@ -230,8 +233,9 @@ impl Store {
                 layout: Layout::new(root),
                 holds,
                 journal: usage::Journal::default(),
-                verdicts: trust::Verdicts::default(),
+                verdicts: Arc::default(),
                 listings: listing::Listings::default(),
+                recall: recall::Recall::default(),
                 lock,
             }),
         }
@@ -261,12 +265,16 @@ impl Store {
         }
     }
 
-    fn verdicts(&self) -> &trust::Verdicts {
+    fn verdicts(&self) -> &Arc<trust::Verdicts> {
         &self.inner.verdicts
     }
 
     fn listings(&self) -> &listing::Listings {
         &self.inner.listings
+    }
+
+    fn recall(&self) -> &recall::Recall {
+        &self.inner.recall
     }
 
     fn layout(&self) -> &Layout {

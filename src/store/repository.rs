@@ -6,8 +6,10 @@
 //! Every link is told to the journal before it is written: who keeps account of them may know of
 //! one that did not come about, but never lacks one that did.
 
+use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +56,26 @@ pub struct StoredManifest {
     pub media_type: MediaType,
     /// The bytes.
     pub bytes: Bytes,
+    /// What those who serve it have made of it.
+    pub prepared: Prepared,
+}
+
+/// Something that is made once, by whoever has a use for it, and kept with what it is made of.
+#[derive(Clone, Default)]
+pub struct Prepared(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
+
+impl Prepared {
+    /// What was made, or is made now. `None` where somebody else has made something else of it.
+    pub fn get<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        let made = self.0.get_or_init(|| Box::new(make()));
+        made.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared")
+    }
 }
 
 /// A manifest that somebody pushes, with what has to be true when it is acknowledged.
@@ -141,6 +163,7 @@ impl Repository {
                 digest: digest.clone(),
                 media_type,
                 bytes: bytes.into(),
+                prepared: Prepared::default(),
             })),
             Err(error) => {
                 tracing::warn!(repository = %self.name, %digest, %error, "linked as a manifest, but is none");
@@ -200,13 +223,16 @@ impl Repository {
     }
 
     /// The same for a manifest.
-    pub fn rely_on_manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, StoreError> {
+    pub fn rely_on_manifest(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<Arc<StoredManifest>>, StoreError> {
         if let Ok(held) = self.store.holds().shared_within(SHORTLY)
             && let Err(error) = self.rely_on(&Need::Manifest(digest.clone()), &held)
         {
             tracing::debug!(repository = %self.name, %digest, %error, "asked for, but not touched");
         }
-        self.manifest(digest)
+        Ok(self.manifest(digest)?.map(Arc::new))
     }
 
     /// Takes note that something of this repository is relied on from now on: its link and its

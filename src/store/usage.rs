@@ -210,6 +210,7 @@ impl Accounts {
     pub fn tick(&self) -> Result<(), StoreError> {
         self.with_clock(|clock| clock.advance(SystemTime::now(), Instant::now()));
         drop(self.caught_up());
+        self.store.let_go();
         self.write_uses()
     }
 
@@ -347,6 +348,7 @@ impl Accounts {
         drop(books);
         let took = started.elapsed();
         drop(open?);
+        self.store.let_go();
         // Those who wait get their turn; the disk may be busy with what was removed.
         sleep(took.clamp(BATCH, BATCH * 20));
         Ok(())

@@ -46,10 +46,9 @@ async fn pull(larder: &Larder, name: &str, tag: &str) -> Vec<(String, Vec<u8>)> 
     pulled
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn law_1_bytes_are_sacred() {
+async fn bytes_are_sacred(options: fn(&Hub) -> Options) {
     let hub = Hub::start().await;
-    let larder = Options::mirror_of(&hub).start().await;
+    let larder = options(&hub).start().await;
     // White space, unknown fields and an odd order: anything that reads and writes JSON shows.
     let odd = b"{ \"schemaVersion\" : 2,\n\t\"x-unknown\":[1.50, {}],  \"manifests\":[  ] ,\"mediaType\":\
         \"application/vnd.oci.image.index.v1+json\"}\n \n";
@@ -94,10 +93,9 @@ async fn law_1_bytes_are_sacred() {
     larder.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn law_2_nothing_unverified_completes() {
+async fn nothing_unverified_completes(options: fn(&Hub) -> Options) {
     let hub = Hub::start().await;
-    let larder = Options::mirror_of(&hub).start().await;
+    let larder = options(&hub).start().await;
     let large: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     for (number, (mut content, what)) in [
         (large.clone(), What::FlipBit(5)),
@@ -149,10 +147,9 @@ async fn law_2_nothing_unverified_completes() {
     larder.finish_with_parts().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn law_3_one_download() {
+async fn one_download(options: fn(&Hub) -> Options) {
     let hub = Hub::start().await;
-    let larder = Options::mirror_of(&hub).start().await;
+    let larder = options(&hub).start().await;
     let content: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
     let digest = hub.put_blob("library/one", content.clone());
     let path = format!("/v2/library/one/blobs/{digest}");
@@ -275,12 +272,11 @@ async fn law_4_what_you_push_is_yours() {
     larder.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn law_5_what_was_served_once_can_be_served_again() {
+async fn what_was_served_once_can_be_served_again(options: fn(&Hub) -> Options) {
     let hub = Hub::builder().bearer().start().await;
     let image = Image::random(3, &[40_000, 3000]);
     hub.push("library/keep", "1", &image);
-    let larder = Options::mirror_of(&hub).never_fresh().start().await;
+    let larder = options(&hub).never_fresh().start().await;
     let first = pull(&larder, "library/keep", "1").await;
     let failures: [Option<Fault>; 9] = [
         Some(Fault::on(Where::manifests()).does(What::Status(500, &[], "broken"))),
@@ -655,4 +651,53 @@ async fn a_repository_that_joins_anothers_download_proves_its_right_first() {
     assert_eq!(larder.get(&right).await.cache(), "hit");
     assert_eq!(other.blob_heads(), 2);
     larder.finish().await;
+}
+
+fn mirror(hub: &Hub) -> Options {
+    Options::mirror_of(hub)
+}
+
+/// The same where files are read and written, as on encrypted connections.
+fn reading_mirror(hub: &Hub) -> Options {
+    Options::mirror_of(hub).set(&["http", "sendfile", "disabled"], json!(true))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_1_bytes_are_sacred() {
+    bytes_are_sacred(mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_1_bytes_are_sacred_without_sendfile() {
+    bytes_are_sacred(reading_mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_2_nothing_unverified_completes() {
+    nothing_unverified_completes(mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_2_nothing_unverified_completes_without_sendfile() {
+    nothing_unverified_completes(reading_mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_3_one_download() {
+    one_download(mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_3_one_download_without_sendfile() {
+    one_download(reading_mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_5_what_was_served_once_can_be_served_again() {
+    what_was_served_once_can_be_served_again(mirror).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_5_what_was_served_once_can_be_served_again_without_sendfile() {
+    what_was_served_once_can_be_served_again(reading_mirror).await;
 }

@@ -38,6 +38,7 @@ mod names;
 mod notifications;
 mod offline;
 mod programs_themselves;
+mod recall;
 mod registry;
 mod reload;
 mod repair;

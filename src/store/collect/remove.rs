@@ -201,6 +201,7 @@ impl Remover<'_> {
                 }
             }
             drop(open);
+            self.store.let_go();
             // Those who wait get their turn; the disk may be busy with what was removed.
             if items.len() > 0 {
                 sleep(started.elapsed().clamp(BATCH / 4, BATCH * 4));
