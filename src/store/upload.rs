@@ -56,8 +56,8 @@ impl fmt::Debug for UploadId {
 /// bytes need not be hashed again.
 #[derive(Clone, Debug)]
 pub struct UploadProgress {
-    hasher: Hasher,
-    written: u64,
+    pub(super) hasher: Hasher,
+    pub(super) written: u64,
 }
 
 impl UploadProgress {

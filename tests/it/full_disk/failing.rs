@@ -63,7 +63,7 @@ async fn a_fill_that_cannot_be_written_is_passed_on() {
     let bytes = content(1, 3 * MB);
     let digest = hub.put_blob("library/x", bytes.clone());
     let fill = place(&larder, &digest).join("fill");
-    let failing = Failing::calls(&larder, "write", "EIO", &[&fill]).await;
+    let failing = Failing::calls(&larder, "write,writev", "EIO", &[&fill]).await;
     let got = larder.get(&path(&digest)).await;
     assert!(got.complete && got.body == bytes, "{}", larder.log());
     assert_not_stored(&larder, &digest);
@@ -114,6 +114,46 @@ async fn a_push_whose_sync_fails_is_refused_and_the_bytes_are_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_fails_on_its_way_to_the_disk_is_refused_although_the_last_sync_succeeds() {
+    let disk = Disk::of("128m");
+    let larder = Options::registry().on(&disk.root()).start().await;
+    let whole = content(1, 40 * MB);
+    let digest = sha256(&whole);
+    let session = open_upload(&larder, "a").await;
+    for error in ["EIO:when=1", "ENOSPC:when=1"] {
+        let failing = Failing::calls(&larder, "fdatasync", error, &[]).await;
+        let refused = patch(&larder, &session, &whole).await;
+        assert_eq!(refused.status, 507, "{refused:?}");
+        assert_eq!(failing.failed(), 1);
+        failing.end().await;
+        // Nothing of it counts, and its part is not gone on with.
+        assert_eq!(larder.get(&session).await.header("range"), "0-0");
+        assert_not_stored(&larder, &digest);
+    }
+    let closed = close_upload(&larder, &session, &digest, &whole).await;
+    assert_eq!(closed.status, 201, "{closed:?}");
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fill_that_fails_on_its_way_to_the_disk_is_passed_on_and_not_kept() {
+    let hub = Hub::start().await;
+    let disk = Disk::of("128m");
+    let larder = mirror_on(&hub, &disk).await;
+    let bytes = content(1, 40 * MB);
+    let digest = hub.put_blob("library/x", bytes.clone());
+    let fill = place(&larder, &digest).join("fill");
+    let failing = Failing::calls(&larder, "fdatasync", "EIO:when=1", &[&fill]).await;
+    let got = larder.get(&path(&digest)).await;
+    assert!(got.complete && got.body == bytes, "{}", larder.log());
+    assert_not_stored(&larder, &digest);
+    assert_eq!(failing.failed(), 1);
+    failing.end().await;
+    assert_eq!(larder.get(&path(&digest)).await.cache(), "miss");
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_cannot_be_written_is_told_why() {
     let disk = Disk::of("32m");
     let larder = Options::registry().on(&disk.root()).start().await;
@@ -129,7 +169,7 @@ async fn a_push_that_cannot_be_written_is_told_why() {
         ("EROFS", "read-only"),
         ("EIO", "fails to write"),
     ] {
-        let failing = Failing::calls(&larder, "write", error, &[&data]).await;
+        let failing = Failing::calls(&larder, "write,writev", error, &[&data]).await;
         let refused = patch(&larder, &session, b"abc").await;
         let message = refused.json()["errors"][0]["message"].to_string();
         assert!(refused.status == 507 && message.contains(says), "{message}");
