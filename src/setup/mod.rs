@@ -167,4 +167,6 @@ pub fn text(client: Client, about: &About) -> ClientText {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

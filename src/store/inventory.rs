@@ -31,6 +31,9 @@ pub struct Inventory {
     sizes: Vec<u64>,
 }
 
+/// The numbers of pieces of data, each once.
+type Parts = Arc<[usize]>;
+
 /// One tag, or a manifest that no tag leads to.
 #[derive(Debug)]
 pub struct StoredImage {
@@ -55,7 +58,7 @@ pub struct StoredImage {
     /// Since when its upstream could not confirm it.
     pub stale_since: Option<SystemTime>,
     /// What it is made of, as far as it is here: each once.
-    parts: Arc<[usize]>,
+    parts: Parts,
 }
 
 impl Inventory {
@@ -122,7 +125,7 @@ impl Store {
         untagged: bool,
         known: &Known,
         offset: i64,
-    ) -> Result<(Vec<StoredImage>, Vec<Arc<[usize]>>), StoreError> {
+    ) -> Result<(Vec<StoredImage>, Vec<Parts>), StoreError> {
         let repository = match self.kind_of(name) {
             Some(Kind::Local) => self.local(name),
             Some(Kind::Mirror) => self.mirror(name),
@@ -211,7 +214,7 @@ struct Count<'a> {
     linked: HashMap<Digest, Option<usize>>,
     offset: i64,
     /// What each image is made of.
-    made_of: Vec<Arc<[usize]>>,
+    made_of: Vec<Parts>,
 }
 
 impl Count<'_> {
@@ -292,7 +295,7 @@ impl Count<'_> {
         tags: impl Iterator<Item = Option<Tag>>,
         images: &mut Vec<StoredImage>,
     ) -> Result<(), StoreError> {
-        let parts: Arc<[usize]> = gathered.parts.into_iter().collect();
+        let parts: Parts = gathered.parts.into_iter().collect();
         self.made_of.push(Arc::clone(&parts));
         let used = self.used(repository, digest)?;
         for tag in tags {
@@ -332,12 +335,12 @@ impl Count<'_> {
         depth: usize,
     ) -> Result<bool, StoreError> {
         let path = self.store.layout().revision_link(repository.name(), digest);
-        let Some(number) = self.lead(&path, digest)? else {
+        let Some((number, data)) = self.lead(&path, digest)? else {
             return Ok(false);
         };
         gathered.parts.insert(number);
         gathered.manifests.push(digest.clone());
-        let Some(contents) = self.contents(number, &path)? else {
+        let Some(contents) = self.contents(number, &data)? else {
             return Ok(false);
         };
         let mut is_whole = true;
@@ -377,13 +380,17 @@ impl Count<'_> {
             return Ok(*known);
         }
         let path = self.store.layout().layer_link(repository.name(), digest);
-        let number = self.lead(&path, digest)?;
+        let number = self.lead(&path, digest)?.map(|(number, _)| number);
         self.linked.insert(digest.clone(), number);
         Ok(number)
     }
 
-    /// The number of what a link leads to, if that is here.
-    fn lead(&self, path: &std::path::Path, digest: &Digest) -> Result<Option<usize>, StoreError> {
+    /// What a link leads to, and its number, if that is here.
+    fn lead(
+        &self,
+        path: &std::path::Path,
+        digest: &Digest,
+    ) -> Result<Option<(usize, Digest)>, StoreError> {
         // An empty link is as good as none.
         let is_linked = path
             .symlink_metadata()
@@ -391,12 +398,13 @@ impl Count<'_> {
         if !is_linked {
             return Ok(None);
         }
+        // What it says need not be read where there is data of that name.
         if let Some(number) = self.present(digest) {
-            return Ok(Some(number));
+            return Ok(Some((number, digest.clone())));
         }
         // Distribution links a sha512 to the sha256 it stores under.
         let target = link::read(path)?.filter(|target| target != digest);
-        Ok(target.and_then(|target| self.present(&target)))
+        Ok(target.and_then(|target| Some((self.present(&target)?, target))))
     }
 
     /// The number of some data, if it is here.
@@ -424,18 +432,11 @@ impl Count<'_> {
         is_here(&data, number)
     }
 
-    fn contents(
-        &self,
-        number: usize,
-        link: &std::path::Path,
-    ) -> Result<Option<Arc<Contents>>, StoreError> {
+    fn contents(&self, number: usize, data: &Digest) -> Result<Option<Arc<Contents>>, StoreError> {
         if let Some(known) = self.known.data().contents.get(&number) {
             return Ok(known.clone());
         }
-        let bytes = match link::read(link)? {
-            Some(target) => file::read(&self.store.layout().blob_data(&target), MAX_SIZE)?,
-            None => None,
-        };
+        let bytes = file::read(&self.store.layout().blob_data(data), MAX_SIZE)?;
         let contents = bytes
             .and_then(|bytes| Contents::of(&bytes).ok())
             .map(Arc::new);
@@ -477,11 +478,9 @@ impl Count<'_> {
         let (Some(tag), Kind::Mirror) = (tag, repository.kind()) else {
             return Ok((stored.ok(), None));
         };
-        let state = repository.tag_state(tag)?;
-        let checked = state.as_ref().map(|state| state.checked);
+        let state = repository.state_of(tag, digest.clone())?;
         // A tag without a record was never checked.
-        let checked = checked.filter(|checked| *checked > UNIX_EPOCH);
-        let stale_since = state.and_then(|state| state.stale_since);
-        Ok((checked.or(stored.ok()), stale_since))
+        let checked = Some(state.checked).filter(|checked| *checked > UNIX_EPOCH);
+        Ok((checked.or(stored.ok()), state.stale_since))
     }
 }

@@ -33,19 +33,24 @@ impl Repository {
     /// What is known of a mirrored tag. A tag without a sound record is one that was never
     /// checked: the link is the truth, the record only says how fresh it is.
     pub fn tag_state(&self, tag: &Tag) -> Result<Option<TagState>, StoreError> {
-        let Some(digest) = self.tag(tag)? else {
-            return Ok(None);
-        };
+        match self.tag(tag)? {
+            Some(digest) => self.state_of(tag, digest).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same of a tag that has just been read: it names `digest`.
+    pub(super) fn state_of(&self, tag: &Tag, digest: Digest) -> Result<TagState, StoreError> {
         let path = self.store.layout().mirror_tag(&self.name, tag);
         let record = file::read(&path, 4096)?
             .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
             .filter(|record| record.digest == digest.as_str());
         let time = |micros| UNIX_EPOCH + Duration::from_micros(micros);
-        Ok(Some(TagState {
+        Ok(TagState {
             digest,
             checked: time(record.as_ref().map_or(0, |record| record.checked)),
             stale_since: record.and_then(|record| record.stale_since).map(time),
-        }))
+        })
     }
 
     /// Points a mirrored tag at a stored manifest, as the upstream just said.

@@ -52,7 +52,8 @@ async fn a_larder_that_is_well_is_said_to_be() {
     fine("disk", "takes writes");
     fine("port", "is free");
     fine("docker.io", "let in");
-    fine("clock", "agrees");
+    // The hub does not say.
+    fine("clock", "nobody said");
     assert!(!rest.root().exists(), "nothing is made");
 
     let larder = Options::mirror_of(&hub).start().await;

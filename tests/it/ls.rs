@@ -297,3 +297,48 @@ async fn upstreams_are_listed_with_what_the_server_knows_of_them() {
     larder.start_again().await;
     larder.finish().await;
 }
+
+/// How many files of the data directory a listing opens.
+async fn files_opened(larder: &Larder) -> usize {
+    let (listing, home) = larder.command(&["ls", "-q"]);
+    let trace = home.path().join("trace");
+    let mut strace = std::process::Command::new("strace");
+    strace
+        .args(["-f", "-e", "trace=openat", "-o"])
+        .arg(&trace)
+        .arg(listing.get_program())
+        .args(listing.get_args())
+        .current_dir(home.path());
+    let done = tokio::task::spawn_blocking(move || strace.output().unwrap());
+    let done = done.await.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let root = larder.tree().display().to_string();
+    let trace = fs::read_to_string(trace).unwrap();
+    trace
+        .lines()
+        .filter(|line| line.contains(&root) && !line.contains("O_DIRECTORY"))
+        .count()
+}
+
+#[tokio::test]
+async fn a_listing_opens_a_tag_and_its_manifest_once() {
+    let larder = Options::registry().start().await;
+    larder.push("team/app", "first", &image(1)).await;
+    let before = files_opened(&larder).await;
+    for seed in 2..12 {
+        let image = image(seed);
+        for tag in ["a", "b"] {
+            larder
+                .push("team/app", &format!("{tag}{seed}"), &image)
+                .await;
+        }
+    }
+    let more = files_opened(&larder).await - before;
+    assert_eq!(
+        more,
+        20 + 10,
+        "a link for each tag, a manifest for each image"
+    );
+    assert_eq!(names(&larder, &[]).await.len(), 21);
+    larder.finish().await;
+}

@@ -252,8 +252,8 @@ const KINDS: [(i64, &str, Option<&str>); 13] = [
 
 fn kind(place: &Path) -> Option<Finding> {
     let found = rustix::fs::statfs(place).ok()?.f_type;
-    // Its type differs between machines, and negative ones are the same number.
-    let found = i64::try_from(found).unwrap_or_default() & 0xffff_ffff;
+    // Some kernels extend the sign.
+    let found = found & 0xffff_ffff;
     let (_, name, todo) = KINDS.iter().find(|(magic, ..)| *magic == found)?;
     let seen = format!("the file system is {name}");
     Some(match todo {

@@ -64,21 +64,18 @@ fn bind(address: &str) -> io::Result<()> {
 
 fn socket(path: &Path) -> Finding {
     let shown = path.display();
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Finding::fine(SERVER, format!("somebody answers on {shown}")),
-        Err(_) => {
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            if directory.is_dir() {
-                Finding::fine(PORT, format!("{shown} is free: no larder runs there"))
-            } else {
-                Finding::broken(
-                    PORT,
-                    format!("{} is not there", directory.display()),
-                    "make it, or set http.addr to a socket elsewhere",
-                )
-            }
-        }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Finding::fine(SERVER, format!("somebody answers on {shown}"));
     }
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if directory.is_dir() {
+        return Finding::fine(PORT, format!("{shown} is free: no larder runs there"));
+    }
+    Finding::broken(
+        PORT,
+        format!("{} is not there", directory.display()),
+        "make it, or set http.addr to a socket elsewhere",
+    )
 }
 
 /// Whether what has the port is a larder, and answers.

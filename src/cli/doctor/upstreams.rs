@@ -83,7 +83,7 @@ fn clock_finding(skew: Option<Skew>) -> Finding {
     const CLOCK: &str = "clock";
     const TODO: &str = "set it, and keep it right: timedatectl set-ntp true";
     let (by, word) = match skew {
-        None => return Finding::fine(CLOCK, "nobody was asked what time it is"),
+        None => return Finding::fine(CLOCK, "nobody said what time it is"),
         Some(Skew::Ahead(by)) => (by, "ahead of"),
         Some(Skew::Behind(by)) => (by, "behind"),
     };

@@ -43,7 +43,7 @@ impl FromStr for Address {
         let is_anonymous = url.username().is_empty() && url.password().is_none();
         let host = url.host().ok_or_else(wrong)?;
         let is_name = match &host {
-            Host::Domain(name) => name.bytes().all(|byte| is_of_name(byte)),
+            Host::Domain(name) => name.bytes().all(is_of_name),
             Host::Ipv4(_) | Host::Ipv6(_) => true,
         };
         if !is_bare || !is_anonymous || !is_name {
@@ -83,16 +83,13 @@ pub(crate) fn about(
     }
     let mut notes = Vec::new();
     let tls = config.http.tls.as_ref();
-    let (place, https) = match address {
-        Some(address) => (
-            address.place.clone(),
-            address.https.unwrap_or(tls.is_some()),
-        ),
-        None => {
-            let (place, https, note) = place(config, None)?;
-            notes.extend(note);
-            (place, https)
-        }
+    let (place, https) = if let Some(address) = address {
+        let https = address.https.unwrap_or(tls.is_some());
+        (address.place.clone(), https)
+    } else {
+        let (place, https, note) = place(config, None)?;
+        notes.extend(note);
+        (place, https)
     };
     let ca = match ca {
         Some(path) => Some(read(path)?),

@@ -24,18 +24,20 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn good(&mut self, line: &str) {
-        say(&format!("ok    {line}"));
-    }
-
     pub(super) fn bad(&mut self, line: &str) {
         self.failures += 1;
         say(&format!("FAIL  {line}"));
     }
+}
 
-    pub(super) fn unknown(&mut self, line: &str) {
-        say(&format!("-     {line}"));
-    }
+/// Says that something is as it should be.
+pub(super) fn good(line: &str) {
+    say(&format!("ok    {line}"));
+}
+
+/// Says what was not tried.
+pub(super) fn unknown(line: &str) {
+    say(&format!("-     {line}"));
 }
 
 /// An image, and the registry that it is of.
@@ -66,11 +68,11 @@ pub(super) fn check(
             let ca = arguments.ca.as_deref().or_else(|| own_certificate(config));
             let asked = runtime.block_on(ask(client, about, ca, wanted));
             match asked {
-                Ok(line) => findings.good(&line),
+                Ok(line) => good(&line),
                 Err(line) => findings.bad(&line),
             }
         }
-        None => findings.unknown("nothing is pulled: no image is named (--image)"),
+        None => unknown("nothing is pulled: no image is named (--image)"),
     }
     if arguments.root == Path::new("/") {
         client::run(&mut findings, client, about, wanted.as_ref());
@@ -94,7 +96,7 @@ fn files(findings: &mut Findings, text: &ClientText, root: &Path) {
     for file in &text.files {
         match apply::plan(file, root) {
             Ok(change) if change.is_none() => {
-                findings.good(&format!("{} names larder", change.path.display()));
+                good(&format!("{} names larder", change.path.display()));
             }
             Ok(change) => findings.bad(&format!(
                 "{} does not say what it should: larder setup {} --apply",

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use crate::setup::{About, Client};
 
-use super::check::{Findings, Wanted};
+use super::check::{Findings, Wanted, good, unknown};
 
 /// Has the client pull, if it is on this machine and can be asked without further ado.
 pub(super) fn run(findings: &mut Findings, client: Client, about: &About, wanted: Option<&Wanted>) {
@@ -31,11 +31,11 @@ fn docker(findings: &mut Findings, about: &About, wanted: Option<&Wanted>) {
         Ok(output) if output.status.success() => output.stdout,
         Ok(output) => {
             let why = last_line(&output.stderr);
-            findings.unknown(&format!("docker itself is not tried: {why}"));
+            unknown(&format!("docker itself is not tried: {why}"));
             return;
         }
         Err(error) => {
-            findings.unknown(&format!("docker itself is not tried: {error}"));
+            unknown(&format!("docker itself is not tried: {error}"));
             return;
         }
     };
@@ -45,7 +45,7 @@ fn docker(findings: &mut Findings, about: &About, wanted: Option<&Wanted>) {
         let url = about.url();
         let is_ours = |it: &String| it.trim_end_matches('/') == url;
         if mirrors.is_some_and(|all| all.iter().any(is_ours)) {
-            findings.good(&format!("docker has {url} as its mirror"));
+            good(&format!("docker has {url} as its mirror"));
         } else {
             findings.bad(&format!(
                 "docker does not have {url} as its mirror: systemctl restart docker"
@@ -65,9 +65,9 @@ fn docker(findings: &mut Findings, about: &About, wanted: Option<&Wanted>) {
 fn tool(findings: &mut Findings, program: &str, arguments: &[&str]) {
     let shown = format!("{program} {}", arguments.join(" "));
     match command(program, arguments) {
-        Ok(output) if output.status.success() => findings.good(&shown),
+        Ok(output) if output.status.success() => good(&shown),
         Ok(output) => findings.bad(&format!("{shown}: {}", last_line(&output.stderr))),
-        Err(error) => findings.unknown(&format!("{program} itself is not tried: {error}")),
+        Err(error) => unknown(&format!("{program} itself is not tried: {error}")),
     }
 }
 

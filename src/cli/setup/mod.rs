@@ -20,7 +20,6 @@ use about::Address;
 
 /// The command's arguments.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "switches are just that")]
 #[command(after_help = "Examples:
   larder setup docker                          what goes where, for docker
   larder setup docker --apply                  write it, after showing what changes

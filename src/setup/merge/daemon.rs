@@ -100,6 +100,7 @@ fn with_member(text: &str, members: &Members<'_>, key: &str, value: &str) -> Str
     };
     let rest = &text[open + 1..];
     let gap = &rest[..rest.len() - rest.trim_start().len()];
+    let gap = if gap.is_empty() { " " } else { gap };
     let end = span(text, last).1;
     replaced(text, (end, end), &format!(",{gap}\"{key}\": [{value}]"))
 }

@@ -115,7 +115,7 @@ async fn skopeo_and_buildah_pull_with_the_registries_conf_that_was_merged() {
     assert!(text.starts_with("# mine\n"), "{text}");
     let skopeo = Skopeo::with_registries(&text);
     skopeo
-        .run(&["inspect", "docker://docker.io/library/app:1"])
+        .run(&["inspect", "--raw", "docker://docker.io/library/app:1"])
         .await
         .expect_success();
     let buildah = Buildah::with_registries(&text);
