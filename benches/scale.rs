@@ -19,11 +19,15 @@ mod server;
 #[path = "scale/tree.rs"]
 mod tree;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use client::Client;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::Server;
+use tokio::runtime::Builder;
 use tree::{Disk, Tree};
 
 /// How often each store is served.
@@ -45,9 +49,7 @@ fn main() {
         .filter(|word| !word.starts_with('-'))
         .collect();
     let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|word| word == name);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         if is_asked("store") {
             store().await;
@@ -205,7 +207,6 @@ async fn crowd() {
     for layer in &tree.layers {
         Client::connect(server.address()).await.get(layer).await;
     }
-    let mut alone = Client::connect(server.address()).await;
     println!(
         "one client's manifest, alone: {}",
         spread(timed(&server, &tree.manifest, REQUESTS).await)
@@ -228,18 +229,15 @@ async fn crowd() {
             })
         })
         .collect();
-    let mut meanwhile = Vec::new();
-    while pulls.iter().any(|pull| !pull.is_finished()) {
-        let asked = Instant::now();
-        alone.get(&tree.manifest).await;
-        meanwhile.push(asked.elapsed());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let meanwhile = apart(server.address(), &tree.manifest, &is_over);
     let mut manifests = Vec::new();
     for pull in pulls {
         manifests.push(pull.await.expect("a pull that does not fail"));
     }
     let (took, cpu) = (began.elapsed(), server.cpu() - before);
+    is_over.store(true, Ordering::Relaxed);
+    let meanwhile = meanwhile.join().expect("a client that does not fail");
     println!(
         "{CROWD} clients pulled 4 x 10 MB in {took:.1?}, of which the server's processors {cpu:.1} s"
     );
@@ -250,6 +248,27 @@ async fn crowd() {
     );
     println!("  {}", server.memory());
     server.stop();
+}
+
+/// Asks for the same now and then, on a thread that has nothing else to do: in the crowd's own it
+/// would be the crowd that it waits for.
+fn apart(address: &str, path: &str, is_over: &Arc<AtomicBool>) -> JoinHandle<Vec<Duration>> {
+    let (address, path) = (address.to_owned(), path.to_owned());
+    let is_over = Arc::clone(is_over);
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let mut client = Client::connect(&address).await;
+            let mut times = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let asked = Instant::now();
+                client.get(&path).await;
+                times.push(asked.elapsed());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            times
+        })
+    })
 }
 
 async fn slow() {

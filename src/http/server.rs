@@ -379,11 +379,13 @@ where
     };
     if begins_http2 {
         let stream = Stalling::new(stream, patience).telling(present.seat.slot());
-        return http2::serve(stream, present, serving.handler, &serving.streams).await;
+        let serving = http2::serve(stream, present, serving.handler, &serving.streams);
+        return Box::pin(serving).await;
     }
     let pieces = Pieces::default();
     let stream = Stalling::new(wrap(stream, pieces.clone()), patience);
-    serve(stream, pieces, present, serving).await
+    // Boxed, so that those that wait for their first byte have no room for all that follows.
+    Box::pin(serve(stream, pieces, present, serving)).await
 }
 
 async fn encrypted(
@@ -418,11 +420,12 @@ async fn encrypted(
         return Ok(());
     }
     if protocol == Some(tls::HTTP2) {
-        return http2::serve(stream, present, serving.handler, &serving.streams).await;
+        let serving = http2::serve(stream, present, serving.handler, &serving.streams);
+        return Box::pin(serving).await;
     }
     let pieces = Pieces::default();
     let stream = Copying::new(stream, pieces.clone());
-    serve(stream, pieces, present, serving).await
+    Box::pin(serve(stream, pieces, present, serving)).await
 }
 
 async fn serve(
@@ -440,7 +443,8 @@ async fn serve(
     let (slot, handler) = (Arc::clone(seat.slot()), serving.handler);
     let service = service_fn(move |request| {
         let answering = Answering::new(&slot);
-        let handling = handler.clone().handle(request, peer);
+        // Boxed, so that hyper keeps no room for it, some 15 kB, on connections that idle.
+        let handling = Box::pin(handler.clone().handle(request, peer));
         let pieces = pieces.clone();
         async move {
             let mut answer = handling.await;

@@ -70,6 +70,17 @@ async fn starving(options: Options) -> Larder {
     larder
 }
 
+/// Waits until it has noticed who is gone.
+async fn relieved(larder: &Larder) {
+    let files = format!("/proc/{}/fd", larder.pid());
+    let waiting = async {
+        while std::fs::read_dir(&files).unwrap().count() > 36 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, waiting).await.expect("connections that end");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_files_to_open_accepting_pauses_and_goes_on() {
     let larder = starving(Options::registry()).await;
@@ -95,6 +106,7 @@ async fn without_files_to_open_accepting_pauses_and_goes_on() {
         assert!(got.status == 200 && got.body == bytes, "{got:?}");
     }
     drop(crowd);
+    relieved(&larder).await;
     crate::registry::assert_pullable(&larder, "team/app", "1", &image).await;
     let log = larder.log();
     let said = log.matches("no connection can be accepted now").count();
@@ -153,6 +165,7 @@ async fn what_cannot_be_opened_for_want_of_files_is_neither_absent_nor_damaged()
     );
     let told = join_all(holding.into_iter().map(first_byte)).await;
     assert!(told.iter().flatten().all(|byte| *byte == b'H'));
+    relieved(&larder).await;
     for (name, image) in [(pulled, &image), ("team/app", &mine)] {
         crate::registry::assert_pullable(&larder, name, "1", image).await;
     }
