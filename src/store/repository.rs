@@ -67,8 +67,8 @@ pub struct Prepared(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
 impl Prepared {
     /// What was made, or is made now. `None` where somebody else has made something else of it.
     pub fn get<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        let made = self.0.get_or_init(|| Box::new(make()));
-        made.downcast_ref()
+        let kept = self.0.get_or_init(|| Box::new(make()));
+        kept.downcast_ref()
     }
 }
 

@@ -210,14 +210,14 @@ async fn who_pulls_after_a_push_was_acknowledged_gets_what_was_pushed() {
         .collect();
     let stop = std::sync::atomic::AtomicBool::new(false);
     // Many others keep it in memory all the while, and never see half of anything.
-    let others = (0..16).map(|_| async {
+    let others = (0..6).map(|_| async {
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
             let got = larder.get(path).await;
             assert!(known.contains(&got.body), "{got:?}");
         }
     });
     let pushing = async {
-        for round in 0..300_usize {
+        for round in 0..100_usize {
             let image = &images[round * 7 % 3];
             if round % 2 == 0 {
                 let bytes = image.manifest_bytes().to_vec();
