@@ -6,9 +6,11 @@ NAME ?=
 # make fuzz TARGET=name runs it for LIMIT seconds.
 TARGET ?=
 LIMIT ?= 60
+# make bench BENCH="..." says what is measured, and how: see benches/peers.rs.
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format-check lint doc test packages bench fuzz deny clean
+.PHONY: help run check format-check lint doc test packages bench bench-pull bench-pure fuzz deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +35,14 @@ test: packages ## Run the tests; NAME=filter runs those whose names contain it
 packages: ## Install the Debian packages that the tests use, where they are missing (as root)
 	tests/install-packages
 
-bench: ## Measure a cold pull by many clients, the start, and the memory
+bench: packages ## Measure beside nginx and docker-registry, into docs/performance.md; BENCH="--quick blob" for less
+	$(CARGO) bench --locked --bench peers -- $(or $(BENCH),--write docs/performance.md)
+
+bench-pull: packages ## Measure a cold pull by many clients through a slow link, the start, and the memory
 	$(CARGO) bench --locked --bench pull
+
+bench-pure: ## Measure what waits for nothing: routes, manifests, ranges, challenges, the hash
+	$(CARGO) bench --locked --bench pure
 
 fuzz: ## Fuzz one target: make fuzz TARGET=name [LIMIT=600]
 	@command -v cargo-fuzz >/dev/null || { \
