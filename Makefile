@@ -8,9 +8,11 @@ TARGET ?=
 LIMIT ?= 60
 # How many blobs the large store of make bench-scale has; 1000000 needs 5 GB of memory.
 LARGE ?= 100000
+# make bench BENCH="..." says what is measured, and how: see benches/peers.rs.
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format-check lint doc test packages bench bench-scale callgrind fuzz deny clean
+.PHONY: help run check format-check lint doc test packages bench bench-pull bench-scale bench-pure callgrind fuzz deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +37,17 @@ test: packages ## Run the tests; NAME=filter runs those whose names contain it
 packages: ## Install the Debian packages that the tests use, where they are missing (as root)
 	tests/install-packages
 
-bench: ## Measure a cold pull by many clients, the start, and the memory
+bench: packages ## Measure beside nginx and docker-registry, into docs/performance.md; BENCH="--quick blob" for less
+	$(CARGO) bench --locked --bench peers -- $(or $(BENCH),--write docs/performance.md)
+
+bench-pull: packages ## Measure a cold pull by many clients through a slow link, the start, and the memory
 	$(CARGO) bench --locked --bench pull
 
 bench-scale: ## Measure large stores and crowds: make bench-scale [LARGE=100000]
 	LARGE=$(LARGE) $(CARGO) bench --locked --bench scale
+
+bench-pure: ## Measure what waits for nothing: routes, manifests, ranges, challenges, the hash
+	$(CARGO) bench --locked --bench pure
 
 callgrind: ## Count the instructions of a manifest hit and of a small blob hit
 	$(CARGO) build --locked --release

@@ -1,6 +1,6 @@
 //! The benchmark: what larder must reach, measured on this machine, as one table.
 //!
-//! `cargo bench --bench pull` (or `make bench`) starts everything itself, on loopback: the test
+//! `cargo bench --bench pull` (or `make bench-pull`) starts everything itself, on loopback: the test
 //! support's hub, which is an upstream with token authentication, a CDN host and a link of
 //! 20 MB/s, and the release binary. The comparison with Debian's `docker-registry` takes about a
 //! minute, because that is how long it needs; `-- --quick` leaves it out, `-- --warm` everything but
@@ -24,6 +24,7 @@ mod client;
 #[path = "pull/latency.rs"]
 mod latency;
 #[path = "pull/machine.rs"]
+#[expect(dead_code, reason = "the other benchmark uses the rest")]
 mod machine;
 #[path = "pull/memory.rs"]
 mod memory;
@@ -37,6 +38,7 @@ mod sharing;
 )]
 mod support;
 #[path = "pull/table.rs"]
+#[expect(dead_code, reason = "the other benchmark uses the rest")]
 mod table;
 #[path = "pull/warming.rs"]
 mod warming;

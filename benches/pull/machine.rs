@@ -123,11 +123,27 @@ impl Shares {
     }
 }
 
+/// The processor time that a process has used, in seconds: that of threads that are gone too.
+pub(crate) fn used_by(pid: u32) -> f64 {
+    of_process(&pid.to_string())
+}
+
+/// What this process has used, with the programs that it has waited for.
+pub(crate) fn used_by_us() -> f64 {
+    times("self").take(4).sum::<f64>() / TICKS_PER_SECOND
+}
+
 fn of_process(pid: &str) -> f64 {
+    times(pid).take(2).sum::<f64>() / TICKS_PER_SECOND
+}
+
+/// In user mode and in the kernel, then the same of its children.
+fn times(pid: &str) -> impl Iterator<Item = f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
     // The name may contain anything but is the last thing in parentheses; the state follows.
     let (_, rest) = stat.rsplit_once(')').expect("a process's name");
-    numbers(rest).skip(10).take(2).sum::<f64>() / TICKS_PER_SECOND
+    let times: Vec<f64> = numbers(rest).skip(10).collect();
+    times.into_iter()
 }
 
 fn numbers(line: &str) -> impl Iterator<Item = f64> {

@@ -53,8 +53,11 @@ impl Staged {
         if growing.written() > written {
             growing.truncate(written)?;
         }
-        let hashed = written;
-        Self::join(growing, Hashing { hasher, hashed })
+        let hashing = Hashing {
+            hasher,
+            hashed: written,
+        };
+        Self::join(growing, hashing)
     }
 
     /// Takes it apart, so that bytes can be hashed while the next are written.
