@@ -6,21 +6,22 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
     ("bundle", &["oci", "registry", "store"]),
+    ("metrics", &[]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
-    ("upstream", &["oci", "outbound"]),
-    ("registry", &["oci", "store", "upstream"]),
+    ("upstream", &["metrics", "oci", "outbound"]),
+    ("registry", &["metrics", "oci", "store", "upstream"]),
     ("events", &["oci", "outbound"]),
     ("health", &["outbound"]),
     (
         "http",
         &[
-            "access", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "metrics", "oci", "registry", "store", "upstream", "events", "health",
         ],
     ),
     ("config", &["oci"]),
@@ -34,7 +35,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 9] = [
+const CRATES: [(&str, &[&str], &str); 10] = [
     (
         "reqwest",
         &["acme", "upstream", "outbound", "events", "health"],
@@ -60,6 +61,11 @@ const CRATES: [(&str, &[&str], &str); 9] = [
     ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
+    (
+        "prometheus_client",
+        &["metrics"],
+        "whoever counts says what happened, and no more",
+    ),
     ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
