@@ -20,7 +20,7 @@
 //!          ├───▶ acme ──▶ store, for its file
 //!          ├───▶ bundle ─▶ registry, store
 //!          └───▶ config, which is plain data
-//!                http, registry, upstream ─▶ metrics, a leaf
+//!                http, registry, upstream ─▶ metrics and traces, which are leaves
 //! ```
 //!
 //! Arrows point one way, and a test holds them. `oci` is pure; `store` is synchronous and knows
@@ -41,4 +41,5 @@ pub mod oci;
 pub mod outbound;
 pub mod registry;
 pub mod store;
+pub mod traces;
 pub mod upstream;

@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::registry::{BlobReader, Error, Outcome, Part};
+use crate::traces::{Answered, Answering};
 
 use super::accesslog::Entry;
 use super::around::Client;
@@ -46,6 +47,7 @@ pub(super) struct Record {
     pub(super) cache: Option<Outcome>,
     pub(super) started: Instant,
     pub(super) measured: Measured,
+    pub(super) span: Answering,
     pub(super) client: Client,
     /// The begun line of the access log.
     pub(super) access: Option<Entry>,
@@ -173,6 +175,13 @@ impl Drop for Body {
         };
         let took = record.started.elapsed();
         record.measured.finish(record.status, took, self.sent);
+        record.span.end(&Answered {
+            handler: record.measured.handler(),
+            status: record.status,
+            bytes: self.sent,
+            outcome: record.cache.map(Outcome::as_str),
+            upstream: record.measured.source(),
+        });
         let cut = matches!(&self.kind, Kind::Blob { left, .. } if *left > 0);
         tracing::info!(
             method = %record.method,

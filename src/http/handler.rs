@@ -14,6 +14,7 @@ use url::Url;
 use crate::access::Access;
 use crate::oci::route::{self, Route, RouteError};
 use crate::registry::{Error, Outcome, Registry, Want};
+use crate::traces::Answering;
 
 use super::admission::{self, Admitted};
 use super::answer::{API_VERSION, Answer};
@@ -163,7 +164,9 @@ impl Turn {
         name_host(&mut parts);
         let client = Client::of(&parts, peer);
         let arrived = SystemTime::now();
-        let answering = std::panic::AssertUnwindSafe(self.answer(&parts, peer, &mut incoming));
+        let span = begin_span(&parts);
+        let answering = span.around(self.answer(&parts, peer, &mut incoming));
+        let answering = std::panic::AssertUnwindSafe(answering);
         // One request's bug is that request's failure.
         let answered = answering.catch_unwind().await.unwrap_or_else(|_| {
             let refusal = Refusal::Registry(Error::Vanished);
@@ -184,6 +187,7 @@ impl Turn {
         measured.answer(status, answer.take_source(), answer.outcome());
         let record = Record {
             measured,
+            span,
             method: parts.method.clone(),
             path: shortened(parts.uri.path(), PATH).to_owned(),
             status: status.as_u16(),
@@ -395,6 +399,13 @@ fn name_host(parts: &mut Parts) {
     if let Ok(host) = HeaderValue::from_str(host.unwrap_or_default()) {
         parts.headers.insert(HOST, host);
     }
+}
+
+/// The span of a request, for who follows it through several programs.
+fn begin_span(parts: &Parts) -> Answering {
+    let header = |name: &str| parts.headers.get(name)?.to_str().ok();
+    let path = shortened(parts.uri.path(), PATH);
+    Answering::begin(parts.method.as_str(), path, header)
 }
 
 /// The methods of a route, in the order in which Distribution lists them.

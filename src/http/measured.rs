@@ -87,6 +87,11 @@ impl Measured {
         }
     }
 
+    /// What kind of request it is, as a word.
+    pub(super) fn handler(&self) -> &'static str {
+        self.in_flight.handler().as_str()
+    }
+
     /// Where the answer came from, for the log.
     pub(super) fn source(&self) -> &str {
         self.source.as_ref().map_or("-", Source::name)

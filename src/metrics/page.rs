@@ -2,19 +2,15 @@
 //!
 //! [OpenMetrics]: https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 
-use std::array;
 use std::fmt::Result;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use super::labels::{Kind, Label as _};
 use super::now::{EndpointNow, UpstreamNow};
+use super::out::Out;
 use super::process::{Process, seconds};
 use super::source::{Counters, Source};
 use super::{Metrics, Now};
@@ -43,7 +39,7 @@ pub(super) fn render(metrics: &Metrics, now: Now) -> String {
 
 impl Collector for Page {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result {
-        let mut out = Out(encoder);
+        let mut out = Out::new(encoder);
         self.requests(&mut out)?;
         self.proxy(&mut out)?;
         self.pulls(&mut out)?;
@@ -334,15 +330,8 @@ impl Page {
     /// The names that Prometheus's clients give these in all languages.
     fn process(&self, out: &mut Out<'_>) -> Result {
         let process = Process::look();
-        let cpu = out.0.encode_descriptor(
-            "process_cpu_seconds",
-            "Time spent on processors",
-            None,
-            MetricType::Counter,
-        )?;
-        if let Some(seconds) = process.cpu {
-            ConstCounter::new(seconds).encode(cpu)?;
-        }
+        let text = "Time spent on processors";
+        out.seconds("process_cpu_seconds", text, process.cpu)?;
         let text = "Bytes in memory";
         out.known("process_resident_memory_bytes", text, process.resident)?;
         let text = "Bytes of address space";
@@ -354,84 +343,5 @@ impl Page {
         let started = seconds(self.metrics.0.started);
         let text = "When the process started, in seconds since 1970";
         out.known("process_start_time_seconds", text, Some(started))
-    }
-}
-
-/// Writes families of metrics.
-struct Out<'a>(DescriptorEncoder<'a>);
-
-impl Out<'_> {
-    fn counter(&mut self, name: &str, help: &str, count: u64) -> Result {
-        let encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(count).encode(encoder)
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result {
-        self.known(name, help, Some(value))
-    }
-
-    /// A gauge whose value may not be known.
-    fn known<V: EncodeGaugeValue>(&mut self, name: &str, help: &str, value: Option<V>) -> Result {
-        let encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        match value {
-            Some(value) => ConstGauge::new(value).encode(encoder),
-            None => Ok(()),
-        }
-    }
-
-    fn counters<'r, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [&'static str; N],
-        rows: impl IntoIterator<Item = ([&'r str; N], u64)>,
-    ) -> Result {
-        let rows = rows.into_iter();
-        let rows = rows.map(|(values, count)| (values, ConstCounter::new(count)));
-        self.family(name, help, MetricType::Counter, labels, rows)
-    }
-
-    fn gauges<'r, const N: usize, V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [&'static str; N],
-        rows: impl IntoIterator<Item = ([&'r str; N], V)>,
-    ) -> Result {
-        let rows = rows.into_iter();
-        let rows = rows.map(|(values, value)| (values, ConstGauge::new(value)));
-        self.family(name, help, MetricType::Gauge, labels, rows)
-    }
-
-    fn histograms<'r, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [&'static str; N],
-        rows: impl IntoIterator<Item = ([&'r str; N], &'r Histogram)>,
-    ) -> Result {
-        let rows = rows.into_iter();
-        let rows = rows.map(|(values, histogram)| (values, histogram.clone()));
-        self.family(name, help, MetricType::Histogram, labels, rows)
-    }
-
-    fn family<'r, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        kind: MetricType,
-        labels: [&'static str; N],
-        rows: impl Iterator<Item = ([&'r str; N], impl EncodeMetric)>,
-    ) -> Result {
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for (values, metric) in rows {
-            let labels: [_; N] = array::from_fn(|at| (labels[at], values[at]));
-            metric.encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::store::Blob;
 
 use super::Error;
-use super::fill::Follower;
+use super::followers::Follower;
 use super::pass::{PassReader, Passing};
 
 /// The end of an answer that is withheld until a fill is verified, in bytes.

@@ -12,7 +12,6 @@
 //! What cannot be stored is passed on: see `pass`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -26,6 +25,7 @@ use crate::upstream::{BlobStream, Upstream, UpstreamError};
 
 use super::belief::if_readable;
 use super::content::{BlobContent, HELD_BACK, Progress};
+use super::followers::Followers;
 use super::names::Mirror;
 use super::pace::Pace;
 use super::pass::{NotKept, Passing, Rest};
@@ -42,33 +42,6 @@ pub(super) struct Fill {
     pub(super) source: RepositoryName,
     progress: watch::Receiver<Progress>,
     followers: Followers,
-}
-
-/// How many answers wait for a fill or are read from it: one for each [`Follower`].
-#[derive(Clone, Debug, Default)]
-struct Followers(Arc<AtomicUsize>);
-
-/// One of them, as long as it lives.
-#[derive(Debug)]
-pub(super) struct Follower(Followers);
-
-impl Followers {
-    fn one(&self) -> Follower {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Follower(self.clone())
-    }
-}
-
-impl Clone for Follower {
-    fn clone(&self) -> Self {
-        self.0.one()
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The fills under way, by what they fetch.
@@ -123,7 +96,7 @@ impl Fill {
 
     /// How many answers wait for it or are read from it.
     pub(super) fn followers(&self) -> usize {
-        self.followers.0.load(Ordering::Relaxed)
+        self.followers.count()
     }
 
     /// Content that is too small to be announced before it is verified.

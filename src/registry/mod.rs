@@ -15,6 +15,7 @@ mod error;
 mod evict;
 mod fill;
 mod flight;
+mod followers;
 mod freshness;
 mod holds;
 mod keeping;
@@ -46,6 +47,7 @@ use tokio_util::task::TaskTracker;
 use crate::metrics::Metrics;
 use crate::oci::{Digest, Image};
 use crate::store::{Store, StoreError};
+use crate::traces::carried;
 use crate::upstream::Upstream;
 
 pub use crate::metrics::Outcome;
@@ -277,12 +279,12 @@ impl Tasks {
     /// Runs `task` detached from whoever asked for it, until it ends or everything stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping.clone();
-        self.tracker.spawn(async move {
+        self.tracker.spawn(carried(async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = task => {}
             }
-        });
+        }));
     }
 }
 

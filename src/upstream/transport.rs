@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::metrics::{Asked, Source};
+use crate::traces::Asking;
 
 use super::address::{Forbidden, Policy, Resolver, proxies_of_environment};
 use super::availability::Availability;
@@ -193,6 +194,13 @@ impl Transport {
         if let Some(value) = authorization {
             hop.headers_mut().insert(AUTHORIZATION, value.clone());
         }
+        let host = url.host_str();
+        let asking = Asking::begin(&self.name, request.method.as_str(), host);
+        for (name, value) in asking.headers() {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                hop.headers_mut().insert(name, value);
+            }
+        }
         let client = self.client().await?;
         let started = Instant::now();
         let answered = timeout(self.timeouts.headers, client.execute(hop)).await;
@@ -203,6 +211,8 @@ impl Transport {
                 what: "no answer to a request",
             })),
         };
+        let status = result.as_ref().ok();
+        asking.end(status.map(|response| response.status().as_u16()));
         if let Some(source) = self.source.get() {
             source.asked(became(&result), started.elapsed());
         }

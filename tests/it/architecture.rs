@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
     ("bundle", &["oci", "registry", "store"]),
@@ -14,28 +14,33 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
-    ("upstream", &["metrics", "oci", "outbound"]),
-    ("registry", &["metrics", "oci", "store", "upstream"]),
+    ("traces", &[]),
+    ("upstream", &["metrics", "oci", "outbound", "traces"]),
+    (
+        "registry",
+        &["metrics", "oci", "store", "traces", "upstream"],
+    ),
     ("events", &["oci", "outbound"]),
     ("health", &["outbound"]),
     (
         "http",
         &[
-            "access", "metrics", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "metrics", "oci", "registry", "store", "traces", "upstream", "events",
+            "health",
         ],
     ),
     ("config", &["oci"]),
     (
         "cli",
         &[
-            "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "upstream",
-            "events", "health",
+            "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "traces",
+            "upstream", "events", "health",
         ],
     ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 10] = [
+const CRATES: [(&str, &[&str], &str); 11] = [
     (
         "reqwest",
         &["acme", "upstream", "outbound", "events", "health"],
@@ -66,6 +71,7 @@ const CRATES: [(&str, &[&str], &str); 10] = [
         &["metrics"],
         "whoever counts says what happened, and no more",
     ),
+    ("opentelemetry", &["traces"], "spans are its business alone"),
     ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];

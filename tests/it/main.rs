@@ -28,7 +28,9 @@ mod hostile_upstream;
 mod http2;
 mod hub_itself;
 mod laws;
+mod logs;
 mod ls;
+mod metrics;
 mod mirror_blobs;
 mod mirror_referrers;
 mod mirror_tags;
@@ -42,6 +44,8 @@ mod repair;
 mod support;
 mod tls;
 mod token_service_itself;
+#[cfg(feature = "otel")]
+mod traces;
 mod upstream_itself;
 mod verify;
 mod warm;
