@@ -12,7 +12,7 @@ LARGE ?= 100000
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format-check lint doc test packages bench bench-pull bench-scale bench-pure callgrind fuzz deny clean
+.PHONY: help run check format-check lint otel doc test packages bench bench-pull bench-scale bench-pure callgrind fuzz deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,13 +20,16 @@ help: ## List the targets
 run: ## Run larder on port 5000, with its data in ./larder-data
 	$(CARGO) run --release
 
-check: format-check lint doc test ## Everything that CI demands
+check: format-check lint otel doc test ## Everything that CI demands
 
 format-check: ## Is the code formatted? (cargo fmt mends it)
 	$(CARGO) fmt --check
 
 lint: ## The compiler's and clippy's complaints, none of which is let through
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+otel: ## Does it compile with traces? (the feature is off by default)
+	$(CARGO) check --locked --features otel
 
 doc: ## Build the documentation of the code
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

@@ -21,6 +21,7 @@
 //!          ├───▶ bundle ─▶ registry, store
 //!          ├───▶ setup, which is text
 //!          └───▶ config, which is plain data
+//!                http, registry, upstream ─▶ metrics and traces, which are leaves
 //! ```
 //!
 //! Arrows point one way, and a test holds them. `oci` is pure; `store` is synchronous and knows
@@ -36,9 +37,11 @@ pub mod config;
 pub mod events;
 pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod oci;
 pub mod outbound;
 pub mod registry;
 pub mod setup;
 pub mod store;
+pub mod traces;
 pub mod upstream;

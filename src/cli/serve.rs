@@ -10,6 +10,7 @@ use crate::config::{Config, Level};
 use crate::http::{Handler, Limits, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::traces;
 
 use super::reload::Running;
 use super::services::Services;
@@ -24,6 +25,8 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
     log::start(&config.log, &config.log.fields);
     warn_of(&config);
     let files = super::files::raise();
+    // Dropped last, when the last span has ended.
+    let _sending = traces::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

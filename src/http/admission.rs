@@ -151,6 +151,7 @@ fn pulled<'a>(route: &'a Route, method: &Method) -> Option<&'a Target> {
         }
         Route::Root
         | Route::Base
+        | Route::Metrics
         | Route::Token { .. }
         | Route::Catalog(_)
         | Route::Manifest(..)
@@ -168,7 +169,8 @@ fn needs_of(asked: &Asked<'_>, route: &Route, pulled: Option<&Result<Resolved, E
         Route::Root | Route::Token { .. } => Needs::Nothing,
         _ if *method == Method::OPTIONS => Needs::Somebody,
         Route::Base => Needs::Somebody,
-        Route::Catalog(_) => Needs::Catalog,
+        // They tell of the registry as a whole, and name upstreams, but no repository.
+        Route::Catalog(_) | Route::Metrics => Needs::Catalog,
         Route::Tags(target, _) | Route::Referrers(target, ..) => repository(target, Action::Pull),
         Route::Manifest(target, ..) | Route::Blob(target, _) => {
             let action = match *method {

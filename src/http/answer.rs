@@ -7,6 +7,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::metrics::Source;
 use crate::oci::Digest;
 use crate::registry::{Listed, ManifestAnswer, Outcome};
 
@@ -32,6 +33,7 @@ type Query = url::form_urlencoded::Serializer<'static, String>;
 pub(super) struct Answer {
     response: Response<Body>,
     outcome: Option<Outcome>,
+    source: Option<Source>,
     news: Option<News>,
 }
 
@@ -50,6 +52,7 @@ impl Answer {
         Self {
             response,
             outcome: None,
+            source: None,
             news: None,
         }
     }
@@ -142,6 +145,12 @@ impl Answer {
         self.header(X_CACHE, HeaderValue::from_static(outcome.as_str()))
     }
 
+    /// Where it comes from: an upstream, or what was pushed here.
+    pub(super) fn from(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     pub(super) fn namespace(self, namespace: Option<&str>) -> Self {
         match namespace {
             Some(namespace) => self.text(NAMESPACE, namespace),
@@ -188,6 +197,10 @@ impl Answer {
 
     pub(super) fn take_news(&mut self) -> Option<News> {
         self.news.take()
+    }
+
+    pub(super) fn take_source(&mut self) -> Option<Source> {
+        self.source.take()
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {

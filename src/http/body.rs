@@ -12,12 +12,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::registry::{BlobReader, Error, Outcome, Part};
+use crate::traces::{Answered, Answering};
 
 use super::accesslog::Entry;
 use super::around::Client;
-use super::connections::Answering;
+use super::connections::Occupying;
 use super::events::Announcement;
 use super::http2::Stream as OpenStream;
+use super::measured::Measured;
 use super::sendfile::{self, Pieces};
 
 /// How much of a refused request's body is read away before the connection is closed over it,
@@ -31,7 +33,7 @@ pub(super) struct Body {
     sent: u64,
     record: Option<Record>,
     stream: Option<OpenStream>,
-    answering: Option<Answering>,
+    answering: Option<Occupying>,
     unread: Option<Incoming>,
 }
 
@@ -43,6 +45,8 @@ pub(super) struct Record {
     /// How the answer was made, for pulls.
     pub(super) cache: Option<Outcome>,
     pub(super) started: Instant,
+    pub(super) measured: Measured,
+    pub(super) span: Answering,
     pub(super) client: Client,
     /// The begun line of the access log.
     pub(super) access: Option<Entry>,
@@ -160,7 +164,7 @@ impl Body {
     }
 
     /// The same body, which will let go of this when it is done with.
-    pub(super) fn until_out(mut self, answering: Answering) -> Self {
+    pub(super) fn until_out(mut self, answering: Occupying) -> Self {
         self.answering = Some(answering);
         self
     }
@@ -179,14 +183,24 @@ impl Drop for Body {
         let Some(record) = self.record.take() else {
             return;
         };
+        let took = record.started.elapsed();
+        record.measured.finish(record.status, took, self.sent);
+        record.span.end(&Answered {
+            handler: record.measured.handler(),
+            status: record.status,
+            bytes: self.sent,
+            outcome: record.cache.map(Outcome::as_str),
+            upstream: record.measured.source(),
+        });
         let cut = matches!(&self.kind, Kind::Blob { left, .. } if *left > 0);
         tracing::info!(
             method = %record.method,
             path = record.path,
             status = record.status,
             cache = record.cache.map_or("-", Outcome::as_str),
+            upstream = record.measured.source(),
             bytes = self.sent,
-            took = ?record.started.elapsed(),
+            seconds = seconds(took),
             client = %record.client.address,
             agent = record.client.agent,
             "{}",
@@ -226,6 +240,9 @@ impl http_body::Body for Body {
         }
         if let Poll::Ready(Some(Ok(bytes))) = &next {
             self.sent += bytes.len() as u64;
+            if let Some(record) = &self.record {
+                record.measured.sent(bytes.len() as u64);
+            }
         }
         next.map(|next| next.map(|bytes| bytes.map(Frame::data)))
     }
@@ -245,6 +262,11 @@ impl http_body::Body for Body {
             Kind::Blob { left, .. } => *left,
         })
     }
+}
+
+/// To the microsecond, for people and machines alike.
+fn seconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e6
 }
 
 /// A frame of a blob of which `left` bytes are left, or why there is none.

@@ -124,7 +124,7 @@ pub(super) struct Seat {
 }
 
 /// A request that is being answered.
-pub(super) struct Answering(Arc<Slot>);
+pub(super) struct Occupying(Arc<Slot>);
 
 impl Connections {
     /// None yet, and never more than `most`.
@@ -277,14 +277,14 @@ impl Drop for Seat {
     }
 }
 
-impl Answering {
+impl Occupying {
     pub(super) fn new(slot: &Arc<Slot>) -> Self {
         slot.is_answered(false);
         Self(Arc::clone(slot))
     }
 }
 
-impl Drop for Answering {
+impl Drop for Occupying {
     fn drop(&mut self) {
         self.0.is_answered(true);
     }
@@ -317,7 +317,7 @@ mod tests {
     async fn who_waits_longest_goes_and_who_is_answered_stays() {
         let (connections, stop) = crowded(3);
         let [first, second, third] = std::array::from_fn(|_| connections.take(&stop));
-        let answering = Answering::new(first.slot());
+        let answering = Occupying::new(first.slot());
         aged(&second, 10_000);
         aged(&third, 20_000);
         let leaving = async {

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
-use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -14,12 +14,14 @@ use url::Url;
 use crate::access::Access;
 use crate::oci::route::{self, Route, RouteError};
 use crate::registry::{Error, Outcome, Registry, Want, arrived};
+use crate::traces::Answering;
 
 use super::admission::{self, Admitted};
 use super::answer::{API_VERSION, Answer};
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::error::Refusal;
+use super::measured::{self, Measured};
 use super::pushes::UPLOAD_METHODS;
 use super::server::Peer;
 
@@ -56,6 +58,8 @@ pub struct Manners {
     /// What the URLs begin with that are handed out. Without it they are relative, which holds
     /// behind any proxy and believes no header.
     pub base: Option<Url>,
+    /// Whether `/metrics` is shown.
+    pub metrics: bool,
     /// The path that everything is under, with slashes at both ends.
     pub prefix: Option<String>,
     /// How long a client may send nothing in the middle of a body.
@@ -93,6 +97,7 @@ struct Answered {
     is_api: bool,
     /// Who asked.
     user: Option<String>,
+    measured: Option<Measured>,
 }
 
 impl Answered {
@@ -102,6 +107,7 @@ impl Answered {
             answer,
             is_api,
             user,
+            measured: None,
         }
     }
 
@@ -112,6 +118,7 @@ impl Answered {
             answer,
             is_api,
             user,
+            measured: None,
         }
     }
 }
@@ -160,7 +167,9 @@ impl Turn {
         let is_logged = tracing::enabled!(tracing::Level::INFO);
         let client = Client::of(&parts, peer, is_logged);
         let now = SystemTime::now();
-        let answering = std::panic::AssertUnwindSafe(self.answer(&parts, peer, &mut incoming));
+        let span = begin_span(&parts);
+        let answering = span.around(self.answer(&parts, peer, &mut incoming));
+        let answering = std::panic::AssertUnwindSafe(answering);
         // One request's bug is that request's failure.
         let answered = answering.catch_unwind().await.unwrap_or_else(|_| {
             let refusal = Refusal::Registry(Error::Vanished);
@@ -170,6 +179,7 @@ impl Turn {
             mut answer,
             is_api,
             user,
+            measured,
         } = answered;
         let user = user.as_deref();
         let access = &self.around.access_log;
@@ -177,7 +187,11 @@ impl Turn {
         let (news, status) = (answer.take_news(), answer.status());
         let announcement = self.announcement(news, status, &parts, &client, user).await;
         let path = is_logged.then(|| shortened(parts.uri.path(), PATH));
+        let mut measured = measured.unwrap_or_else(|| self.measure(&parts, None));
+        measured.answer(status, answer.take_source(), answer.outcome());
         let record = Record {
+            measured,
+            span,
             method: parts.method.clone(),
             path: path.unwrap_or_default().to_owned(),
             status: status.as_u16(),
@@ -215,9 +229,25 @@ impl Turn {
         if let Some(closed) = self.around.closed() {
             return Answered::outside(closed);
         }
+        let route = self.route(parts.uri.path(), parts.uri.query());
+        let measured = self.measure(parts, route.as_ref().ok());
+        let answered = self.answer_route(parts, peer, route, body).await;
+        Answered {
+            measured: Some(measured),
+            ..answered
+        }
+    }
+
+    async fn answer_route(
+        &self,
+        parts: &Parts,
+        peer: Peer,
+        route: Result<Route, RouteError>,
+        body: &mut Incoming,
+    ) -> Answered {
         let path = parts.uri.path();
         let asked = Asked { parts, path, peer };
-        let route = match self.route(path, parts.uri.query()) {
+        let route = match route {
             Ok(Route::Root) => {
                 let no_cache = HeaderValue::from_static("no-cache");
                 let answer = Answer::empty(StatusCode::OK);
@@ -246,6 +276,14 @@ impl Turn {
             _ => answer,
         };
         Answered::of(answer, user)
+    }
+
+    /// Begins to count a request, by what it announces.
+    fn measure(&self, parts: &Parts, route: Option<&Route>) -> Measured {
+        let length = parts.headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|it| it.to_str().ok()?.parse().ok());
+        let handler = measured::handler(route);
+        Measured::begin(self.registry.metrics(), handler, &parts.method, length)
     }
 
     /// What is asked for, under the prefix if there is one. Load balancers ask `/` all the same.
@@ -301,11 +339,13 @@ impl Turn {
     ) -> Result<Answer, Refusal> {
         let method = &asked.parts.method;
         let (allow, caller) = (allowed(&route), &admitted.caller);
-        let get = *method == Method::GET;
+        let (get, head) = (*method == Method::GET, *method == Method::HEAD);
         match route {
             Route::Root => Ok(Answer::empty(StatusCode::OK)),
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
             Route::Token { is_scoped } if get => self.token(asked, is_scoped).await,
+            Route::Metrics if !self.manners.metrics => Err(Refusal::Route(RouteError::NotFound)),
+            Route::Metrics if get || head => Ok(measured::page(&self.registry, &self.around).await),
             Route::Catalog(page) if get => self.catalog(asked, caller, &page).await,
             Route::Tags(target, page) if get => self.tags(asked, admitted, &target, &page).await,
             Route::Manifest(target, reference, tags) if *method == Method::PUT => {
@@ -328,6 +368,7 @@ impl Turn {
                     .await
             }
             Route::Token { .. }
+            | Route::Metrics
             | Route::Catalog(_)
             | Route::Tags(..)
             | Route::Manifest(..)
@@ -378,11 +419,19 @@ fn name_host(parts: &mut Parts) {
     }
 }
 
+/// The span of a request, for who follows it through several programs.
+fn begin_span(parts: &Parts) -> Answering {
+    let header = |name: &str| parts.headers.get(name)?.to_str().ok();
+    let path = shortened(parts.uri.path(), PATH);
+    Answering::begin(parts.method.as_str(), path, header)
+}
+
 /// The methods of a route, in the order in which Distribution lists them.
 fn allowed(route: &Route) -> &'static str {
     match route {
         Route::Root | Route::Base => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::Token { .. } | Route::Catalog(_) | Route::Tags(..) | Route::Referrers(..) => "GET",
+        Route::Metrics => "GET, HEAD",
         Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
         Route::Blob(..) => "DELETE, GET, HEAD",
         Route::Uploads(..) => "POST",

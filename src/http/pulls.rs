@@ -6,6 +6,7 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::access::Caller;
+use crate::metrics::Source;
 use crate::oci::accept::{Accept, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
@@ -46,11 +47,13 @@ impl Turn {
         page: &Page,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (listed, outcome) = self.registry.tags(&resolved.place, page).await?;
         let json = serde_json::json!({ "name": target.name.as_str() });
         let answer = Answer::page(asked.path, json, "tags", &listed);
         Ok(answer
             .cache(outcome)
+            .from(source)
             .namespace(resolved.namespace.as_deref()))
     }
 
@@ -64,6 +67,7 @@ impl Turn {
         page: &Page,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (referrers, outcome) = self
             .registry
             .referrers(&resolved.place, subject, artifact_type, page)
@@ -87,6 +91,7 @@ impl Turn {
         };
         Ok(answer
             .cache(outcome)
+            .from(source)
             .namespace(resolved.namespace.as_deref()))
     }
 
@@ -99,6 +104,7 @@ impl Turn {
         want: Want,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (manifest, outcome) = self
             .registry
             .manifest(&resolved.place, reference, want)
@@ -132,8 +138,13 @@ impl Turn {
         let answer = answer
             .named(&described.named)
             .cache(outcome)
+            .from(source)
             .news(News::pulled_manifest(&resolved.place, &manifest, reference));
         Ok(answer.namespace(resolved.namespace.as_deref()))
+    }
+
+    fn source_of(&self, resolved: &Resolved) -> Source {
+        resolved.place.counted_by(self.registry.metrics())
     }
 
     /// The image that an old client is given of a list it would not understand.
@@ -171,6 +182,7 @@ impl Turn {
         want: Want,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, named) = (&asked.parts.headers, Named::of(digest));
         let news = News::pulled_blob(&resolved.place, digest, blob.size);
@@ -183,7 +195,12 @@ impl Turn {
             let range = conditions::range(headers, named.etag());
             blob_answer(blob, want, range)?
         };
-        let answer = answer.named(&named).immutable().cache(outcome).news(news);
+        let answer = answer
+            .named(&named)
+            .immutable()
+            .cache(outcome)
+            .from(source)
+            .news(news);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::{Answering, Connections, Seat};
+use super::connections::{Connections, Occupying, Seat};
 use super::copying::Copying;
 use super::handler::Handler;
 use super::http2::{self, Streams};
@@ -442,7 +442,7 @@ async fn serve(
     } = present;
     let (slot, handler) = (Arc::clone(seat.slot()), serving.handler);
     let service = service_fn(move |request| {
-        let answering = Answering::new(&slot);
+        let answering = Occupying::new(&slot);
         // Boxed, so that hyper keeps no room for it, some 15 kB, on connections that idle.
         let handling = Box::pin(handler.clone().handle(request, peer));
         let pieces = pieces.clone();

@@ -5,7 +5,7 @@
 //! home. What an answer means, and whether to ask again, is decided elsewhere.
 
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +19,9 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::Url;
+
+use crate::metrics::{Asked, Source};
+use crate::traces::Asking;
 
 use super::address::{Forbidden, Policy, Resolver, proxies_of_environment};
 use super::availability::Availability;
@@ -92,6 +95,8 @@ pub(super) struct Transport {
     home: url::Origin,
     availability: Arc<Availability>,
     pub(super) line: Line,
+    /// Where is counted what is done here, if anywhere.
+    pub(super) source: OnceLock<Source>,
     client: OnceCell<Client>,
     own_authorities: Vec<CertificateDer<'static>>,
     policy: Arc<Policy>,
@@ -112,6 +117,7 @@ impl Transport {
             home: url.origin(),
             availability,
             line: Line::default(),
+            source: OnceLock::new(),
             client: OnceCell::new(),
             own_authorities,
             policy: Arc::new(Policy::new(url, proxies_of_environment())),
@@ -189,6 +195,13 @@ impl Transport {
         if let Some(value) = authorization {
             hop.headers_mut().insert(AUTHORIZATION, value.clone());
         }
+        let host = url.host_str();
+        let asking = Asking::begin(&self.name, request.method.as_str(), host);
+        for (name, value) in asking.headers() {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                hop.headers_mut().insert(name, value);
+            }
+        }
         let client = self.client().await?;
         let started = Instant::now();
         let answered = timeout(self.timeouts.headers, client.execute(hop)).await;
@@ -199,6 +212,11 @@ impl Transport {
                 what: "no answer to a request",
             })),
         };
+        let status = result.as_ref().ok();
+        asking.end(status.map(|response| response.status().as_u16()));
+        if let Some(source) = self.source.get() {
+            source.asked(became(&result), started.elapsed());
+        }
         tracing::debug!(
             upstream = self.name,
             method = %request.method,
@@ -325,6 +343,16 @@ impl Answer {
             self.bytes(DRAINED, Duration::from_secs(1)),
         );
         drained.await.ok();
+    }
+}
+
+/// What came of a request, in the words of the metrics.
+fn became(result: &Result<Response, Fault>) -> Asked {
+    match result {
+        Ok(response) => Asked::status(response.status().as_u16()),
+        Err(Fault::Final(UpstreamError::Timeout { .. })) => Asked::Timeout,
+        Err(Fault::Final(UpstreamError::Misbehaved { .. })) => Asked::Misbehaved,
+        Err(Fault::Broken(_) | Fault::Final(_)) => Asked::Unreachable,
     }
 }
 

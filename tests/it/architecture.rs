@@ -6,21 +6,27 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
     ("bundle", &["oci", "registry", "store"]),
+    ("metrics", &[]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
-    ("upstream", &["oci", "outbound"]),
-    ("registry", &["oci", "store", "upstream"]),
+    ("traces", &[]),
+    ("upstream", &["metrics", "oci", "outbound", "traces"]),
+    (
+        "registry",
+        &["metrics", "oci", "store", "traces", "upstream"],
+    ),
     ("events", &["oci", "outbound"]),
     ("health", &["outbound"]),
     (
         "http",
         &[
-            "access", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "metrics", "oci", "registry", "store", "traces", "upstream", "events",
+            "health",
         ],
     ),
     ("config", &["oci"]),
@@ -29,13 +35,13 @@ const ARROWS: [(&str, &[&str]); 14] = [
         "cli",
         &[
             "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "upstream",
-            "events", "health", "setup",
+            "events", "health", "setup", "traces",
         ],
     ),
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 11] = [
+const CRATES: &[(&str, &[&str], &str)] = &[
     (
         "reqwest",
         &["acme", "upstream", "outbound", "events", "health"],
@@ -67,6 +73,12 @@ const CRATES: [(&str, &[&str], &str); 11] = [
     ("toml_edit", &["setup"], "TOML is the clients'"),
     ("similar", &["cli"], "differences are shown by commands"),
     ("clap", &["cli"], "arguments are the command line's"),
+    (
+        "prometheus_client",
+        &["metrics"],
+        "whoever counts says what happened, and no more",
+    ),
+    ("opentelemetry", &["traces"], "spans are its business alone"),
     ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];

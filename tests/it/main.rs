@@ -30,7 +30,9 @@ mod hostile_upstream;
 mod http2;
 mod hub_itself;
 mod laws;
+mod logs;
 mod ls;
+mod metrics;
 mod mirror_blobs;
 mod mirror_referrers;
 mod mirror_tags;
@@ -46,6 +48,8 @@ mod setup;
 mod support;
 mod tls;
 mod token_service_itself;
+#[cfg(feature = "otel")]
+mod traces;
 mod upstream_itself;
 mod verify;
 mod warm;

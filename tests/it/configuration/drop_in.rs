@@ -50,7 +50,7 @@ fn the_files_of_registry_2_and_3_are_plain_registries() {
     assert!(v3.storage.delete);
     assert_eq!(v3.log.level, Level::Debug);
     assert_eq!(v3.http.debug.addr.as_deref(), Some(":5001"));
-    assert!(warnings(&v3).contains("config.yml:9: http.debug.prometheus.enabled: has no effect"));
+    assert!(v3.http.debug.prometheus.enabled);
     assert_eq!(
         v3.log.fields[1],
         ("environment".to_owned(), "development".to_owned())

@@ -320,7 +320,9 @@ fn listening_on(line: &str) -> Option<String> {
     let (_, url) = line.split_once("listening on http")?;
     let schemes = ["s://", "+unix://", "://"];
     let address = schemes.iter().find_map(|end| url.strip_prefix(end))?;
-    Some(address.split_whitespace().next()?.to_owned())
+    // In JSON the line goes on after a quote.
+    let mut words = address.split(|c: char| c.is_whitespace() || c == '"');
+    Some(words.next()?.to_owned())
 }
 
 fn scheme(config: &Value) -> &'static str {

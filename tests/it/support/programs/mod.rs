@@ -16,6 +16,7 @@ mod dockerd;
 mod htpasswd;
 mod larder;
 mod pebble;
+mod prometheus;
 mod recorder;
 mod skopeo;
 mod strace;
@@ -38,6 +39,7 @@ pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
 pub(crate) use self::htpasswd::Htpasswd;
 pub(crate) use self::larder::{Answer, Larder, Options, Resting, client_trusting};
 pub(crate) use self::pebble::{Pebble, free_port};
+pub(crate) use self::prometheus::{Prometheus, promtool};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
 pub(crate) use self::strace::Failing;
@@ -50,7 +52,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -64,6 +66,8 @@ const PACKAGES: [(&str, &str); 13] = [
     ("pebble", "pebble"),
     ("pebble-challtestsrv", "pebble"),
     ("strace", "strace"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
 ];
 
 /// What a command printed, and whether it succeeded.
