@@ -150,6 +150,7 @@ fn pulled<'a>(route: &'a Route, method: &Method) -> Option<&'a Target> {
             Some(target)
         }
         Route::Root
+        | Route::Asset(_)
         | Route::Base
         | Route::Token { .. }
         | Route::Catalog(_)
@@ -165,7 +166,7 @@ fn needs_of(asked: &Asked<'_>, route: &Route, pulled: Option<&Result<Resolved, E
     let repository = |target, action| repository_needs(target, pulled, action);
     match route {
         // The token service looks at credentials itself.
-        Route::Root | Route::Token { .. } => Needs::Nothing,
+        Route::Root | Route::Asset(_) | Route::Token { .. } => Needs::Nothing,
         _ if *method == Method::OPTIONS => Needs::Somebody,
         Route::Base => Needs::Somebody,
         Route::Catalog(_) => Needs::Catalog,

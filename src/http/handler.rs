@@ -19,6 +19,7 @@ use super::admission::{self, Admitted};
 use super::answer::{API_VERSION, Answer};
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
+use super::console;
 use super::error::Refusal;
 use super::pushes::UPLOAD_METHODS;
 use super::server::Peer;
@@ -214,11 +215,11 @@ impl Turn {
         let path = parts.uri.path();
         let asked = Asked { parts, path, peer };
         let route = match self.route(path, parts.uri.query()) {
-            Ok(Route::Root) => {
-                let no_cache = HeaderValue::from_static("no-cache");
-                let answer = Answer::empty(StatusCode::OK);
-                let answer = answer.header(http::header::CACHE_CONTROL, no_cache);
-                return Answered::outside(answer);
+            Ok(Route::Root) => return Answered::outside(self.root(&asked)),
+            Ok(Route::Asset(name)) => {
+                let answer = console::asset(&asked, &name);
+                let refused = |refusal: Refusal| refusal.into_answer(&parts.method, path);
+                return Answered::outside(answer.unwrap_or_else(refused));
             }
             Ok(route) => route,
             Err(error) => {
@@ -309,7 +310,8 @@ impl Turn {
                 self.referrers(asked, admitted, &target, &subject, artifact_type, &page)
                     .await
             }
-            Route::Token { .. }
+            Route::Asset(_)
+            | Route::Token { .. }
             | Route::Catalog(_)
             | Route::Tags(..)
             | Route::Manifest(..)
@@ -364,6 +366,7 @@ fn name_host(parts: &mut Parts) {
 fn allowed(route: &Route) -> &'static str {
     match route {
         Route::Root | Route::Base => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
+        Route::Asset(_) => "GET, HEAD",
         Route::Token { .. } | Route::Catalog(_) | Route::Tags(..) | Route::Referrers(..) => "GET",
         Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
         Route::Blob(..) => "DELETE, GET, HEAD",

@@ -9,6 +9,7 @@ mod answer;
 mod around;
 mod body;
 mod conditions;
+mod console;
 mod debug;
 mod error;
 mod events;

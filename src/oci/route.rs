@@ -15,6 +15,8 @@ use super::reference::{Reference, ReferenceError, Tag};
 pub enum Route {
     /// `/`, which load balancers ask.
     Root,
+    /// `/assets/<file>`: a file of the page that browsers get at `/`
+    Asset(String),
     /// `/v2/`, where clients find out whether this is a registry.
     Base,
     /// `/token`, where clients that are sent there get a token.
@@ -141,6 +143,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
         }),
         ["v2", rest @ ..] => endpoint(rest, None, &query),
         [prefix, "v2", rest @ ..] => endpoint(rest, Some(prefix), &query),
+        ["assets", file] => Ok(Route::Asset((*file).to_owned())),
         _ => Err(RouteError::NotFound),
     }
 }
@@ -331,6 +334,8 @@ mod tests {
             ("/v2", Route::Base),
             ("/token", Route::Token { is_scoped: false }),
             ("/v2/", Route::Base),
+            ("/assets/v2/", Route::Base),
+            ("/assets/page.js", Route::Asset("page.js".to_owned())),
             ("/ghcr.io/v2/", Route::Base),
             ("/v2/_catalog", Route::Catalog(Page::default())),
             (

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
     ("bundle", &["oci", "registry", "store"]),
+    ("console", &["oci", "registry", "store", "upstream"]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
@@ -20,15 +21,15 @@ const ARROWS: [(&str, &[&str]); 13] = [
     (
         "http",
         &[
-            "access", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "console", "oci", "registry", "store", "upstream", "events", "health",
         ],
     ),
     ("config", &["oci"]),
     (
         "cli",
         &[
-            "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "upstream",
-            "events", "health",
+            "access", "acme", "bundle", "config", "console", "http", "oci", "registry", "store",
+            "upstream", "events", "health",
         ],
     ),
 ];

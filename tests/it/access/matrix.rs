@@ -25,10 +25,11 @@ fn row(route: &Route) -> usize {
         Route::Uploads(..) => 7,
         Route::Upload(..) => 8,
         Route::Referrers(..) => 9,
+        Route::Asset(_) => 10,
     }
 }
 
-const ROWS: usize = 10;
+const ROWS: usize = 11;
 
 /// What a matrix is tried on.
 struct Objects {
@@ -131,7 +132,7 @@ async fn nobody_gets_or_changes_what_is_not_his() {
     let (hub, users) = (Hub::start().await, Htpasswd::new(&USERS));
     let (larder, image, objects) = stocked(&hub, &users).await;
     hub.clear_log();
-    let mut seen = vec![0, 1, 2, 3];
+    let mut seen = vec![0, 1, 2, 3, 10];
     for name in ["team/app", "library/x", "docker.io/library/x", "team/none"] {
         let paths = objects.paths(name);
         seen.extend(rows(&paths));
@@ -247,6 +248,14 @@ async fn the_base_the_root_and_the_catalog_know_who_asks() {
         ),
     ] {
         assert_eq!(who.get(&larder, "/").await.status, root, "{who:?}");
+        let page = who.request(&larder, "GET", "/");
+        let page = larder.send(page.header("accept", "text/html")).await;
+        assert!(page.body.starts_with(b"<!doctype html>"), "{who:?}");
+        assert_eq!(
+            who.get(&larder, "/assets/none").await.status,
+            404,
+            "{who:?}"
+        );
         assert_eq!(who.get(&larder, "/v2/").await.status, base, "{who:?}");
         assert_eq!(who.get(&larder, "/token").await.status, 404, "{who:?}");
         let catalog = who.get(&larder, "/v2/_catalog?n=10").await;
