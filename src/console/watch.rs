@@ -138,12 +138,7 @@ impl Console {
     /// What there is to store in, as the API shows it.
     pub(super) async fn disk(&self) -> Value {
         let disk = self.0.registry.disk().await.unwrap_or_default();
-        let occupied = if self.0.registry.is_indexed() {
-            let occupied = self.0.registry.look(Index::occupied).await;
-            occupied.ok()
-        } else {
-            None
-        };
+        let occupied = self.0.registry.look_soon(Index::occupied).await;
         disk_json(&disk, occupied)
     }
 }

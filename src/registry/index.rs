@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use crate::oci::RepositoryName;
 use crate::store::{Index, Outdated, Stamps};
@@ -23,6 +24,9 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// For how long somebody counts as looking.
 const LOOKING: Duration = Duration::from_secs(30);
+
+/// How long somebody waits for the list who can do without.
+const SOON: Duration = Duration::from_millis(100);
 
 /// How many repositories are read again before those who look get their turn.
 const AT_ONCE: usize = 16;
@@ -117,7 +121,9 @@ impl Registry {
         work: impl FnOnce(&Index) -> T + Send + 'static,
     ) -> Result<T, Error> {
         self.inner.catalogue.look();
-        self.indexed().await?;
+        if !self.is_indexed() {
+            self.begin_index().await.map_err(|_| Error::Vanished)?;
+        }
         self.catch_up().await?;
         let registry = self.clone();
         let done = blocking(move || {
@@ -126,6 +132,36 @@ impl Registry {
             Ok(index.as_ref().map(work))
         });
         done.await?.ok_or(Error::Vanished)
+    }
+
+    /// The same for somebody who can do without, if there is no list yet and it takes long to make.
+    pub async fn look_soon<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Index) -> T + Send + 'static,
+    ) -> Option<T> {
+        if !self.is_indexed() {
+            // Nobody minds how this ends, but for whether there is a list by then.
+            drop(timeout(SOON, self.begin_index()).await);
+        }
+        if self.is_indexed() {
+            self.look(work).await.ok()
+        } else {
+            None
+        }
+    }
+
+    /// Has the list made, whoever goes away meanwhile, and says when there is one.
+    fn begin_index(&self) -> oneshot::Receiver<()> {
+        let (done, is_done) = oneshot::channel();
+        let registry = self.clone();
+        self.inner.tasks.spawn(async move {
+            match registry.indexed().await {
+                // Whoever waited may have gone.
+                Ok(()) => drop(done.send(())),
+                Err(error) => tracing::warn!(%error, "what is here could not be listed"),
+            }
+        });
+        is_done
     }
 
     /// Whether there is a list yet.

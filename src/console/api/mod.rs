@@ -50,24 +50,20 @@ impl May {
 
 impl Console {
     /// What this server is, and how it stands.
-    pub async fn state(&self, you: &You, at: &Address, sees: Sees) -> Result<Value, Error> {
+    pub async fn state(&self, you: &You, at: &Address, sees: Sees) -> Value {
         let registry = &self.0.registry;
         let fills = registry.fills_now();
         let fills = fills.iter().filter(|it| sees(it.repository.as_str()));
-        let counted = if registry.is_indexed() {
-            let sees = sees.clone();
-            let count = registry.look(move |index| {
-                let shown = index.repositories().iter();
-                let shown = shown.filter(|(name, _)| sees(name.as_str()));
-                shown.fold((0, 0), |(repositories, tags), (_, it)| {
-                    (repositories + 1, tags + it.tags.len())
-                })
-            });
-            Some(count.await?)
-        } else {
-            None
-        };
-        Ok(json!({
+        let counting = sees.clone();
+        let counted = registry.look_soon(move |index| {
+            let shown = index.repositories().iter();
+            let shown = shown.filter(|(name, _)| counting(name.as_str()));
+            shown.fold((0, 0), |(repositories, tags), (_, it)| {
+                (repositories + 1, tags + it.tags.len())
+            })
+        });
+        let counted = counted.await;
+        json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started": time(Some(self.0.started)),
             "offline": registry.is_offline().is_some(),
@@ -84,7 +80,7 @@ impl Console {
             "fills": fills.count(),
             "repositories": counted.map(|(repositories, _)| repositories),
             "tags": counted.map(|(_, tags)| tags),
-        }))
+        })
     }
 
     /// What was served and fetched in the last day, in steps of a minute or of so many seconds, and
@@ -107,23 +103,19 @@ impl Console {
     }
 
     /// The upstreams.
-    pub async fn upstreams(&self, sees: Sees) -> Result<Value, Error> {
+    pub async fn upstreams(&self, sees: Sees) -> Value {
         let registry = &self.0.registry;
         let upstreams = registry.upstreams_now();
-        let sizes = if registry.is_indexed() {
-            let directories: Vec<String> =
-                upstreams.iter().map(|it| it.directory.clone()).collect();
-            let sized = registry.look(move |index| lists::sizes(index, &directories, &sees));
-            Some(sized.await?)
-        } else {
-            None
-        };
+        let directories = upstreams.iter().map(|it| it.directory.clone());
+        let directories: Vec<String> = directories.collect();
+        let sizes = registry.look_soon(move |index| lists::sizes(index, &directories, &sees));
+        let sizes = sizes.await;
         let is_offline = registry.is_offline().is_some();
         let json = upstreams.iter().enumerate().map(|(at, upstream)| {
             let size = sizes.as_ref().and_then(|sizes| sizes.get(at));
             upstream_json(upstream, is_offline, size.copied())
         });
-        Ok(json!({ "upstreams": json.collect::<Vec<_>>() }))
+        json!({ "upstreams": json.collect::<Vec<_>>() })
     }
 
     /// What would be evicted next.

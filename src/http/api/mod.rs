@@ -191,7 +191,7 @@ impl Turn {
         Ok(match route {
             ApiRoute::State => {
                 let you = self.you(caller);
-                console.state(&you, &self.address(asked), sees).await?
+                console.state(&you, &self.address(asked), sees).await
             }
             ApiRoute::History(step) => console.history(step),
             ApiRoute::Repositories {
@@ -224,7 +224,7 @@ impl Turn {
                 let image = console.image(&repository, &reference, platform, &at);
                 image.await?
             }
-            ApiRoute::Upstreams => console.upstreams(sees).await?,
+            ApiRoute::Upstreams => console.upstreams(sees).await,
             ApiRoute::Evictions(n) => {
                 let n = n.unwrap_or(20).min(200);
                 let n = usize::try_from(n).unwrap_or_default();

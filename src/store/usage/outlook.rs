@@ -61,6 +61,7 @@ impl Accounts {
         let books = self.caught_up();
         let used = |picture: &Picture, digest: &Digest| {
             let repository = picture.repository(picture.known(name)?)?;
+            repository.mirror.as_ref()?;
             let id = picture.digests.known(digest)?;
             repository.revisions.get(&id)?;
             Some(last_use(repository, id))
@@ -79,6 +80,7 @@ impl Accounts {
         let used = |name| {
             let picture = books.picture.as_ref()?;
             let repository = picture.repository(picture.known(name)?)?;
+            repository.mirror.as_ref()?;
             let newest = repository.revisions.values().map(|it| it.used).max()?;
             Some(wall(&clock, newest))
         };

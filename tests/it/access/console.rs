@@ -23,8 +23,8 @@ async fn stocked(hub: &Hub, users: &Htpasswd, further: &[(&str, Value)]) -> Lard
     let larder = protected(Options::mirror_of(hub), users, &further)
         .start()
         .await;
-    let image = Image::random(1, &[1000]);
-    hub.push("library/x", "1", &image);
+    let (image, mirrored) = (Image::random(1, &[1000]), Image::random(2, &[1000]));
+    hub.push("library/x", "1", &mirrored);
     for (who, name) in [(Identity::Anna, "team/app"), (Identity::Bob, "bob/own")] {
         for (digest, bytes) in image.blobs() {
             let path = format!("/v2/{name}/blobs/uploads/?digest={digest}");
@@ -42,13 +42,13 @@ async fn stocked(hub: &Hub, users: &Htpasswd, further: &[(&str, Value)]) -> Lard
         anna.get(&larder, "/v2/library/x/manifests/1").await.status,
         200
     );
-    for (digest, _) in image.blobs() {
+    for (digest, _) in mirrored.blobs() {
         let path = format!("/v2/library/x/blobs/{digest}");
         assert_eq!(anna.get(&larder, &path).await.status, 200);
     }
     until("it is counted", async || {
         let state = api(&larder, anna, "").await.json();
-        state["disk"]["counted"] == true && state["tags"] == 2
+        state["disk"]["counted"] == true && state["tags"].as_u64() >= Some(2)
     })
     .await;
     larder
