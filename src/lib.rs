@@ -16,6 +16,7 @@
 //! ```text
 //! main ─▶ cli ─▶ http ─▶ registry ─▶ store ─────▶ oci
 //!          │      │         └──────▶ upstream ──▶ oci
+//!          │      ├───▶ console (the page and its JSON) ─▶ registry
 //!          │      └───▶ access, events, health
 //!          ├───▶ acme ──▶ store, for its file
 //!          ├───▶ bundle ─▶ registry, store
@@ -34,6 +35,7 @@ pub mod acme;
 pub mod bundle;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod events;
 pub mod health;
 pub mod http;

@@ -6,10 +6,12 @@
 mod accesslog;
 mod admission;
 mod answer;
+mod api;
 mod around;
 mod body;
 mod conditions;
 mod connections;
+mod console;
 mod copying;
 mod debug;
 mod error;

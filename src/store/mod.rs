@@ -12,17 +12,20 @@
 mod adopt;
 mod blob;
 mod catalog;
+mod changes;
 mod collect;
 mod damage;
 mod file;
 mod growing;
 mod hold;
 mod image;
+mod index;
 mod inventory;
 mod layout;
 mod link;
 mod listing;
 mod lock;
+mod marks;
 mod mirror;
 mod offline;
 mod publish;
@@ -52,7 +55,9 @@ pub use collect::{CollectError, Collected, Collection, Eligible, Step};
 pub use damage::Aside;
 pub use growing::{Flush, Growing};
 pub use image::{Care, ImageHere, PartHere, State};
+pub use index::{Index, Indexed, IndexedImage, Occupied, Outdated, Stamps};
 pub use inventory::{Inventory, StoredImage};
+pub use marks::Marks;
 pub use mirror::TagState;
 pub use offline::{is_offline, set_offline};
 pub use publish::write_secret;
@@ -63,7 +68,7 @@ pub use sweep::{Leftover, Limits, plan};
 pub use trust::{Check, Stamp, Trust, Verdict};
 pub use upload::{Pusher, UploadId, UploadProgress};
 pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
-pub use usage::{Accounts, Age, Evicted, Kept, Order, Space, SurveyError, Totals};
+pub use usage::{Accounts, Age, Candidate, Evicted, Kept, Order, Space, SurveyError, Totals};
 pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;
@@ -148,6 +153,8 @@ struct Inner {
     holds: Holds,
     /// What is linked, for those who keep account of it.
     journal: usage::Journal,
+    /// Which repositories were changed, for those who keep a list.
+    changes: changes::Changes,
     verdicts: Arc<trust::Verdicts>,
     listings: listing::Listings,
     recall: recall::Recall,
@@ -235,6 +242,7 @@ impl Store {
                 layout: Layout::new(root),
                 holds,
                 journal: usage::Journal::default(),
+                changes: changes::Changes::default(),
                 verdicts: Arc::default(),
                 listings: listing::Listings::default(),
                 recall: recall::Recall::default(),
@@ -297,6 +305,11 @@ impl Store {
 
     fn holds(&self) -> &Holds {
         &self.inner.holds
+    }
+
+    /// Takes note that a repository was changed, after it was.
+    fn changed(&self, name: &RepositoryName, change: changes::Change) {
+        self.inner.changes.note(name, change);
     }
 
     fn journal(&self) -> &usage::Journal {

@@ -10,6 +10,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
     ("bundle", &["oci", "registry", "store"]),
+    (
+        "console",
+        &["metrics", "oci", "registry", "store", "upstream"],
+    ),
     ("metrics", &[]),
     ("oci", &[]),
     ("outbound", &[]),
@@ -25,8 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "access", "metrics", "oci", "registry", "store", "traces", "upstream", "events",
-            "health",
+            "access", "console", "metrics", "oci", "registry", "store", "traces", "upstream",
+            "events", "health",
         ],
     ),
     ("config", &["oci"]),
@@ -35,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "access", "acme", "bundle", "config", "http", "oci", "registry", "store", "upstream",
-            "events", "health", "setup", "traces",
+            "events", "health", "setup", "traces", "console",
         ],
     ),
 ];
@@ -60,7 +64,7 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     (
         "tokio",
         &[
-            "access", "acme", "upstream", "registry", "events", "health", "http", "cli",
+            "access", "acme", "upstream", "registry", "events", "health", "console", "http", "cli",
         ],
         "the pure and the synchronous stay so",
     ),

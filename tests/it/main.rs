@@ -21,6 +21,7 @@ mod clients;
 mod collect;
 mod configuration;
 mod conformance;
+mod console_api;
 mod crowds;
 mod doctor;
 mod evict;
