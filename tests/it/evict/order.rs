@@ -35,6 +35,7 @@ async fn the_least_recently_used_image_goes_whatever_is_restarted() {
     larder
         .logged("evicted: the cache has reached cache.maxsize")
         .await;
+    larder.logged("room was made images=1 bytes=").await;
     assert!(larder.log().contains("docker.io/library/app:b"));
     // That a was used, and before c, was written down within a second.
     recorded(&larder, c, recorded(&larder, a, 0).await).await;
