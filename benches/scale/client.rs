@@ -2,7 +2,10 @@
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// How much may wait to be read, in bytes.
+const RECEIVED: u32 = 128 << 10;
 
 /// One connection.
 pub(crate) struct Client {
@@ -11,7 +14,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a connection");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Clients are on other machines. Here their buffers would count among the server's, and
+        // 2000 of them use up what the kernel allows TCP (`net.ipv4.tcp_mem`): then it drops.
+        let set = socket.set_recv_buffer_size(RECEIVED);
+        set.expect("a socket option");
+        let address = address.parse().expect("an address");
+        let stream = socket.connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
         Self { stream }
     }
