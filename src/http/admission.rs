@@ -58,7 +58,7 @@ impl Turn {
             let pulled = pulled(route, &asked.parts.method);
             let pulled = pulled.map(|target| self.registry.names().for_pull(target));
             let needs = needs_of(asked, route, pulled.as_ref());
-            (self.identify(asked, &needs).await?, pulled)
+            (Box::pin(self.identify(asked, &needs)).await?, pulled)
         };
         Ok(Admitted { caller, pulled })
     }

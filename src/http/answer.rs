@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::oci::Digest;
-use crate::registry::{Listed, Outcome};
+use crate::registry::{Listed, ManifestAnswer, Outcome};
 
 use super::body::Body;
 use super::events::News;
@@ -23,6 +23,9 @@ pub(super) const TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub(super) const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
+/// So many headers an answer has, mostly.
+const HEADERS: usize = 10;
+
 type Query = url::form_urlencoded::Serializer<'static, String>;
 
 /// An answer in the making: hyper's response, with the few things that differ between ours.
@@ -36,6 +39,7 @@ impl Answer {
     /// An answer without a body, whose length is said.
     pub(super) fn empty(status: StatusCode) -> Self {
         let mut response = Response::new(Body::empty());
+        response.headers_mut().reserve(HEADERS);
         *response.status_mut() = status;
         // RFC 9110 §8.6: neither of these two may announce a length of their own.
         if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
@@ -72,6 +76,12 @@ impl Answer {
     /// The length of the body, or of the one that a GET would have had.
     pub(super) fn length(self, length: u64) -> Self {
         self.header(CONTENT_LENGTH, HeaderValue::from(length))
+    }
+
+    /// The type and the length of a manifest.
+    pub(super) fn described(self, described: &Described) -> Self {
+        self.header(CONTENT_LENGTH, described.length.clone())
+            .header(CONTENT_TYPE, described.media_type.clone())
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -114,9 +124,10 @@ impl Answer {
         self.text(CONTENT_DIGEST, digest.as_str())
     }
 
-    /// The validator of content that is named by its digest.
-    pub(super) fn etag(self, digest: &Digest) -> Self {
-        self.text(ETAG, &etag(digest))
+    /// The digest of content, and the validator that is made of it.
+    pub(super) fn named(self, named: &Named) -> Self {
+        self.header(CONTENT_DIGEST, named.digest.clone())
+            .header(ETAG, named.etag.clone())
     }
 
     /// Content that is named by its digest never changes: a year, as Distribution says.
@@ -192,6 +203,49 @@ impl Answer {
     }
 }
 
-pub(super) fn etag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
+/// What the headers of content say that is named by its digest.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    digest: HeaderValue,
+    /// The same in quotes.
+    etag: HeaderValue,
+}
+
+impl Named {
+    pub(super) fn of(digest: &Digest) -> Self {
+        let quoted = Bytes::from(format!("\"{digest}\""));
+        let bare = quoted.slice(1..quoted.len() - 1);
+        // Digests are visible ASCII.
+        let value = |bytes| HeaderValue::from_maybe_shared(bytes);
+        let empty = || HeaderValue::from_static("");
+        Self {
+            digest: value(bare).unwrap_or_else(|_| empty()),
+            etag: value(quoted).unwrap_or_else(|_| empty()),
+        }
+    }
+
+    /// The validator, with its quotes.
+    pub(super) fn etag(&self) -> &str {
+        self.etag.to_str().unwrap_or_default()
+    }
+}
+
+/// What the headers of a manifest say, made once for all answers.
+#[derive(Clone, Debug)]
+pub(super) struct Described {
+    pub(super) named: Named,
+    length: HeaderValue,
+    media_type: HeaderValue,
+}
+
+impl Described {
+    pub(super) fn of(manifest: &ManifestAnswer) -> Self {
+        let media_type = HeaderValue::from_str(manifest.media_type.as_str());
+        Self {
+            named: Named::of(&manifest.digest),
+            length: HeaderValue::from(manifest.size),
+            // Its type has let only visible ASCII in.
+            media_type: media_type.unwrap_or_else(|_| HeaderValue::from_static("")),
+        }
+    }
 }

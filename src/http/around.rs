@@ -64,18 +64,24 @@ impl Surroundings {
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) address: SocketAddr,
+    /// For the log: nothing where there is none.
     pub(super) agent: String,
     /// By which scheme: `http` or `https`.
     pub(super) scheme: &'static str,
 }
 
 impl Client {
-    pub(super) fn of(parts: &Parts, peer: Peer) -> Self {
+    pub(super) fn of(parts: &Parts, peer: Peer, is_logged: bool) -> Self {
         let address = peer.address;
+        let agent = if is_logged {
+            header(&parts.headers, &USER_AGENT, AGENT).unwrap_or_else(|| "-".to_owned())
+        } else {
+            String::new()
+        };
         Self {
             // One socket serves both families, and shows IPv4 as a kind of IPv6.
             address: SocketAddr::new(address.ip().to_canonical(), address.port()),
-            agent: header(&parts.headers, &USER_AGENT, AGENT).unwrap_or_else(|| "-".to_owned()),
+            agent,
             scheme: if peer.is_tls { "https" } else { "http" },
         }
     }

@@ -174,9 +174,9 @@ impl Turn {
             method: parts.method.to_string(),
             useragent: header(&parts.headers, &USER_AGENT, HEADER).unwrap_or_default(),
         };
-        let told = self
-            .told(news, &self.base(&request.host, client.scheme))
-            .await;
+        let base = self.base(&request.host, client.scheme);
+        // Mostly nobody wants to know: that needs no room in each request.
+        let told = Box::pin(self.told(news, &base)).await;
         let timestamp = SystemTime::now();
         let event = |(action, target)| Event {
             timestamp,

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::access::Access;
 use crate::oci::route::{self, Route, RouteError};
-use crate::registry::{Error, Outcome, Registry, Want};
+use crate::registry::{Error, Outcome, Registry, Want, arrived};
 
 use super::admission::{self, Admitted};
 use super::answer::{API_VERSION, Answer};
@@ -155,8 +155,9 @@ impl Turn {
         let started = Instant::now();
         let (mut parts, mut incoming) = request.into_parts();
         name_host(&mut parts);
-        let client = Client::of(&parts, peer);
-        let arrived = SystemTime::now();
+        let is_logged = tracing::enabled!(tracing::Level::INFO);
+        let client = Client::of(&parts, peer, is_logged);
+        let now = SystemTime::now();
         let answering = std::panic::AssertUnwindSafe(self.answer(&parts, peer, &mut incoming));
         // One request's bug is that request's failure.
         let answered = answering.catch_unwind().await.unwrap_or_else(|_| {
@@ -170,12 +171,13 @@ impl Turn {
         } = answered;
         let user = user.as_deref();
         let access = &self.around.access_log;
-        let access = access.entry(&parts, client.address, user, arrived);
+        let access = access.entry(&parts, client.address, user, now);
         let (news, status) = (answer.take_news(), answer.status());
         let announcement = self.announcement(news, status, &parts, &client, user).await;
+        let path = is_logged.then(|| shortened(parts.uri.path(), PATH));
         let record = Record {
             method: parts.method.clone(),
-            path: shortened(parts.uri.path(), PATH).to_owned(),
+            path: path.unwrap_or_default().to_owned(),
             status: status.as_u16(),
             cache: answer.outcome(),
             started,
@@ -198,7 +200,7 @@ impl Turn {
         if parts.version < Version::HTTP_2
             && let Some(rest) = rest.take()
         {
-            body::drain(rest).await;
+            Box::pin(body::drain(rest)).await;
         }
         if parts.method == Method::HEAD {
             // On HTTP/2 it would be sent.
@@ -228,13 +230,12 @@ impl Turn {
         };
         let pulls = is_pull(&route, &parts.method);
         let mut user = None;
-        let answered = match self.admit(&asked, &route).await {
-            Ok(admitted) => {
-                user = admitted.caller.name().map(str::to_owned);
-                self.dispatch(&asked, admitted, route, body).await
-            }
-            Err(refusal) => Err(refusal),
+        let answering = async {
+            let admitted = self.admit(&asked, &route).await?;
+            user = admitted.caller.name().map(str::to_owned);
+            self.dispatch(&asked, admitted, route, body).await
         };
+        let answered = arrived(pulls, answering).await;
         let answer = answered.unwrap_or_else(|refusal| refusal.into_answer(&parts.method, path));
         let answer = match answer.outcome() {
             Some(Outcome::Stale) => answer.warning(STALE),
@@ -266,41 +267,56 @@ impl Turn {
         route: Route,
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
-        let method = asked.parts.method.clone();
-        let (allow, caller) = (allowed(&route), &admitted.caller);
-        if method == Method::OPTIONS {
-            return Ok(Answer::empty(StatusCode::OK).allow(allow));
+        let method = &asked.parts.method;
+        if *method == Method::OPTIONS {
+            return Ok(Answer::empty(StatusCode::OK).allow(allowed(&route)));
         }
-        let (get, head) = (method == Method::GET, method == Method::HEAD);
+        let (get, head) = (*method == Method::GET, *method == Method::HEAD);
         let want = if head {
             Want::Description
         } else {
             Want::Content
         };
         match route {
+            Route::Manifest(target, reference, _) if get || head => {
+                self.get_manifest(asked, admitted, &target, &reference, want)
+                    .await
+            }
+            Route::Blob(target, digest) if get || head => {
+                self.get_blob(asked, admitted, &target, &digest, want).await
+            }
+            // What is asked for less often, and needs more room while it is waited for.
+            route => Box::pin(self.dispatch_rest(asked, admitted, route, body)).await,
+        }
+    }
+
+    async fn dispatch_rest(
+        &self,
+        asked: &Asked<'_>,
+        admitted: Admitted,
+        route: Route,
+        body: &mut Incoming,
+    ) -> Result<Answer, Refusal> {
+        let method = &asked.parts.method;
+        let (allow, caller) = (allowed(&route), &admitted.caller);
+        let get = *method == Method::GET;
+        match route {
             Route::Root => Ok(Answer::empty(StatusCode::OK)),
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
             Route::Token { is_scoped } if get => self.token(asked, is_scoped).await,
             Route::Catalog(page) if get => self.catalog(asked, caller, &page).await,
             Route::Tags(target, page) if get => self.tags(asked, admitted, &target, &page).await,
-            Route::Manifest(target, reference, _) if get || head => {
-                self.get_manifest(asked, admitted, &target, &reference, want)
-                    .await
-            }
-            Route::Manifest(target, reference, tags) if method == Method::PUT => {
+            Route::Manifest(target, reference, tags) if *method == Method::PUT => {
                 self.put_manifest(asked, &target, &reference, &tags, body)
                     .await
             }
-            Route::Manifest(target, reference, _) if method == Method::DELETE => {
+            Route::Manifest(target, reference, _) if *method == Method::DELETE => {
                 self.delete_manifest(&target, &reference).await
             }
-            Route::Blob(target, digest) if get || head => {
-                self.get_blob(asked, admitted, &target, &digest, want).await
-            }
-            Route::Blob(target, digest) if method == Method::DELETE => {
+            Route::Blob(target, digest) if *method == Method::DELETE => {
                 self.delete_blob(&target, &digest).await
             }
-            Route::Uploads(target, new) if method == Method::POST => {
+            Route::Uploads(target, new) if *method == Method::POST => {
                 self.start_upload(caller, &target, &new, body).await
             }
             Route::Upload(target, step) => self.upload(asked, caller, &target, &step, body).await,

@@ -1,5 +1,7 @@
 //! Answers to pulls and listings.
 
+use std::borrow::Cow;
+
 use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -11,7 +13,7 @@ use crate::oci::{Digest, Page, Reference, RepositoryName, Target, media};
 use crate::registry::{BlobAnswer, ManifestAnswer, Outcome, Resolved, Want};
 
 use super::admission::Admitted;
-use super::answer::{Answer, FILTERS_APPLIED, etag};
+use super::answer::{Answer, Described, FILTERS_APPLIED, Named};
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
@@ -109,10 +111,14 @@ impl Turn {
                 let media_type = manifest.media_type.to_string();
                 return Err(Refusal::NotAcceptable { media_type });
             }
-            Offer::LinuxAmd64 => self.linux_amd64(&resolved, &manifest, want).await?,
+            Offer::LinuxAmd64 => Box::pin(self.linux_amd64(&resolved, &manifest, want)).await?,
         };
         let headers = &asked.parts.headers;
-        let answer = if conditions::is_known(headers, &etag(&manifest.digest)) {
+        let stored = manifest.bytes.as_ref();
+        let describe = || Described::of(&manifest);
+        let known = stored.and_then(|stored| stored.prepared.get(describe));
+        let described = known.map_or_else(|| Cow::Owned(describe()), Cow::Borrowed);
+        let answer = if conditions::is_known(headers, described.named.etag()) {
             Answer::empty(StatusCode::NOT_MODIFIED)
         } else {
             let body = match (want, &manifest.bytes) {
@@ -120,13 +126,11 @@ impl Turn {
                 _ => Body::empty(),
             };
             Answer::empty(StatusCode::OK)
-                .length(manifest.size)
-                .text(CONTENT_TYPE, manifest.media_type.as_str())
+                .described(&described)
                 .body(body)
         };
         let answer = answer
-            .digest(&manifest.digest)
-            .etag(&manifest.digest)
+            .named(&described.named)
             .cache(outcome)
             .news(News::pulled_manifest(&resolved.place, &manifest, reference));
         Ok(answer.namespace(resolved.namespace.as_deref()))
@@ -168,23 +172,18 @@ impl Turn {
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
-        let (headers, etag) = (&asked.parts.headers, etag(digest));
+        let (headers, named) = (&asked.parts.headers, Named::of(digest));
         let news = News::pulled_blob(&resolved.place, digest, blob.size);
-        if conditions::is_other(headers, &etag) {
+        if conditions::is_other(headers, named.etag()) {
             return Err(Refusal::Precondition);
         }
-        let answer = if conditions::is_known(headers, &etag) {
+        let answer = if conditions::is_known(headers, named.etag()) {
             Answer::empty(StatusCode::NOT_MODIFIED)
         } else {
-            let range = conditions::range(headers, &etag);
+            let range = conditions::range(headers, named.etag());
             blob_answer(blob, want, range)?
         };
-        let answer = answer
-            .digest(digest)
-            .etag(digest)
-            .immutable()
-            .cache(outcome)
-            .news(news);
+        let answer = answer.named(&named).immutable().cache(outcome).news(news);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }
