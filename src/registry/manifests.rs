@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::oci::manifest::media_type_of;
 use crate::oci::{Digest, MediaType, Reference};
-use crate::store::{Blob, Prepared, StoreError, StoredManifest, TagState};
+use crate::store::{Blob, StoreError, StoredManifest, TagState};
 use crate::upstream::{FetchedManifest, Upstream, UpstreamError};
 
 use super::belief::if_readable;
@@ -156,12 +156,8 @@ impl Registry {
             let missing = Missing::Manifest(reference.clone());
             mirror.failure(missing, UpstreamError::Misbehaved { reason })
         })?;
-        let manifest = Arc::new(StoredManifest {
-            digest: digest.clone(),
-            media_type,
-            bytes: fetched.bytes,
-            prepared: Prepared::default(),
-        });
+        let manifest = StoredManifest::new(digest.clone(), media_type, fetched.bytes);
+        let manifest = Arc::new(manifest);
         let key = (mirror.repository.name().clone(), digest.clone());
         let mut tags = self.inner.memory.take_told(&key);
         if let Reference::Tag(tag) = reference {

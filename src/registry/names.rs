@@ -240,7 +240,7 @@ impl Names {
     /// The configured name of the registry that clients call `host`.
     fn configured(&self, host: &str) -> Option<String> {
         let is_alias = |alias: &&str| host.eq_ignore_ascii_case(alias);
-        let host = if DOCKER_HUB_ALIASES.iter().any(|alias| is_alias(alias)) {
+        let host = if DOCKER_HUB_ALIASES.iter().any(is_alias) {
             DOCKER_HUB
         } else {
             host

@@ -61,6 +61,19 @@ pub struct StoredManifest {
     pub prepared: Prepared,
 }
 
+impl StoredManifest {
+    /// A manifest as it is stored, or is about to be.
+    pub fn new(digest: Digest, media_type: MediaType, bytes: Bytes) -> Self {
+        let prepared = Prepared::default();
+        Self {
+            digest,
+            media_type,
+            bytes,
+            prepared,
+        }
+    }
+}
+
 /// Something that is made once, by whoever has a use for it, and kept with what it is made of.
 #[derive(Clone, Default)]
 pub struct Prepared(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
@@ -160,12 +173,10 @@ impl Repository {
         let stored_type = file::read(&layout.revision_media_type(&self.name, digest), 1024)?;
         let stored_type = stored_type.and_then(|text| str::from_utf8(&text).ok()?.parse().ok());
         match media_type_of(&bytes, stored_type.as_ref()) {
-            Ok(media_type) => Ok(Some(StoredManifest {
-                digest: digest.clone(),
-                media_type,
-                bytes: bytes.into(),
-                prepared: Prepared::default(),
-            })),
+            Ok(media_type) => {
+                let manifest = StoredManifest::new(digest.clone(), media_type, bytes.into());
+                Ok(Some(manifest))
+            }
             Err(error) => {
                 tracing::warn!(repository = %self.name, %digest, %error, "linked as a manifest, but is none");
                 Ok(None)

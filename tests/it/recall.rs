@@ -74,7 +74,7 @@ async fn a_tag_is_what_was_pushed_last_and_nothing_once_it_is_deleted() {
     assert_eq!(gone.status, 202);
     assert_eq!(larder.get(path).await.status, 404);
     let by_digest = format!("/v2/a/manifests/{}", images[0].digest());
-    ask_for_a_while(&larder, &by_digest, &images[0].manifest_bytes().to_vec()).await;
+    ask_for_a_while(&larder, &by_digest, &images[0].manifest_bytes()).await;
     let gone = larder.send(larder.request("DELETE", &by_digest)).await;
     assert_eq!(gone.status, 202);
     assert_eq!(larder.get(&by_digest).await.status, 404);
@@ -177,8 +177,8 @@ async fn a_collection_and_an_import_beside_the_server_are_seen() {
     let path = "/v2/a/manifests/v1";
     let old = format!("/v2/a/manifests/{}", one.digest());
     let layer = format!("/v2/a/blobs/{}", one.layer_digests()[0]);
-    ask_for_a_while(&larder, path, &two.manifest_bytes().to_vec()).await;
-    ask_for_a_while(&larder, &old, &one.manifest_bytes().to_vec()).await;
+    ask_for_a_while(&larder, path, &two.manifest_bytes()).await;
+    ask_for_a_while(&larder, &old, &one.manifest_bytes()).await;
     assert_eq!(larder.get(&layer).await.status, 200);
     larder
         .garbage_collect(&["-m", "--grace", "0s"])
@@ -186,7 +186,7 @@ async fn a_collection_and_an_import_beside_the_server_are_seen() {
         .expect_success();
     assert_eq!(larder.get(&old).await.status, 404);
     assert_eq!(larder.get(&layer).await.status, 404);
-    ask_for_a_while(&larder, path, &two.manifest_bytes().to_vec()).await;
+    ask_for_a_while(&larder, path, &two.manifest_bytes()).await;
     larder
         .tool(&["import", "--force", &bundle])
         .await
@@ -246,16 +246,11 @@ async fn a_mirrored_tag_moves_and_goes_as_its_files_do() {
     hub.push("library/app", "2", &two);
     let larder = Options::mirror_of(&hub).start().await;
     let path = "/v2/library/app/manifests/1";
-    ask_for_a_while(&larder, path, &one.manifest_bytes().to_vec()).await;
+    ask_for_a_while(&larder, path, &one.manifest_bytes()).await;
     assert_eq!(larder.get(path).await.cache(), "hit");
     // A local repository of that name takes its place at once, and gives it back.
     larder.push("app", "1", &two).await;
-    ask_for_a_while(
-        &larder,
-        "/v2/app/manifests/1",
-        &two.manifest_bytes().to_vec(),
-    )
-    .await;
+    ask_for_a_while(&larder, "/v2/app/manifests/1", &two.manifest_bytes()).await;
     fs::remove_dir_all(larder.tree().join("repositories/app")).unwrap();
     let got = larder.get("/v2/app/manifests/1").await;
     assert_eq!(got.body, one.manifest_bytes());
