@@ -22,6 +22,7 @@ mod collect;
 mod configuration;
 mod conformance;
 mod console_api;
+mod console_page;
 mod evict;
 mod full_disk;
 mod health;

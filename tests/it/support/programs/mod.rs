@@ -7,6 +7,7 @@
 //! proxy on a closed port, and so fails at once.
 
 mod archive;
+mod browser;
 mod buildah;
 mod containerd;
 mod curl;
@@ -30,6 +31,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 pub(crate) use self::archive::File;
+pub(crate) use self::browser::{Browser, Key};
 pub(crate) use self::buildah::Buildah;
 pub(crate) use self::containerd::Containerd;
 pub(crate) use self::curl::Curl;
@@ -50,7 +52,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -64,6 +66,8 @@ const PACKAGES: [(&str, &str); 13] = [
     ("pebble", "pebble"),
     ("pebble-challtestsrv", "pebble"),
     ("strace", "strace"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 /// What a command printed, and whether it succeeded.
