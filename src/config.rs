@@ -74,6 +74,8 @@ pub struct Config {
     pub notifications: Notifications,
     /// What is looked at to tell whether the registry is well.
     pub health: Health,
+    /// `metrics.enabled`: whether `/metrics` shows metrics, beside the registry's API (default true).
+    pub metrics: bool,
     /// Which manifests may be pushed.
     pub validation: Validation,
     /// The largest page of `_catalog`, in repositories (default 1000).
@@ -122,6 +124,7 @@ impl Config {
             cache: cache::read(&mut root)?,
             notifications: notifications::read(&mut root)?,
             health: health::read(&mut root)?,
+            metrics: sections::metrics(&mut root)?,
             validation: validation::read(&mut root)?,
             catalog_max_entries: sections::page_limit(&mut root, "catalog", "maxentries")?,
             tags_max: sections::page_limit(&mut root, "tags", "maxtags")?,

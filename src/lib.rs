@@ -21,6 +21,7 @@
 //!          ├───▶ acme ──▶ store, for its file
 //!          ├───▶ bundle ─▶ registry, store
 //!          └───▶ config, which is plain data
+//!                http, registry, upstream ─▶ metrics, a leaf
 //! ```
 //!
 //! Arrows point one way, and a test holds them. `oci` is pure; `store` is synchronous and knows
@@ -37,6 +38,7 @@ pub mod console;
 pub mod events;
 pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod oci;
 pub mod outbound;
 pub mod registry;

@@ -206,6 +206,7 @@ pub(super) fn manners(config: &Config, access: Access) -> Result<Manners, String
         access,
         headers: headers(&config.http.headers).map_err(|error| error.to_string())?,
         base: config.http.host.clone(),
+        metrics: config.metrics,
         prefix: config.http.prefix.clone(),
     })
 }
@@ -294,6 +295,10 @@ pub(super) fn services(config: &Config) -> services::Settings {
         },
         checks: checks(config, exposed),
         debug: config.http.debug.addr.clone(),
+        metrics: {
+            let prometheus = &config.http.debug.prometheus;
+            prometheus.enabled.then(|| prometheus.path.clone())
+        },
         access_log: config.log.access_log,
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) checks: Vec<Check>,
     /// `http.debug.addr`
     pub(super) debug: Option<String>,
+    /// `http.debug.prometheus`: the path, if it is enabled
+    pub(super) metrics: Option<String>,
     /// `log.accesslog`, not disabled
     pub(super) access_log: bool,
 }
@@ -65,8 +67,12 @@ impl Services {
         let tasks = TaskTracker::new();
         if let Some(server) = debug {
             let address = server.address().map_err(|error| error.to_string())?;
-            tracing::info!("debug listener on http://{address} (/debug/health, /debug/vars)");
-            let shown = Debug::new(registry.clone(), around.clone());
+            let metrics = settings.metrics;
+            let also = metrics
+                .as_ref()
+                .map_or_else(String::new, |path| format!(", {path}"));
+            tracing::info!("debug listener on http://{address} (/debug/health, /debug/vars{also})");
+            let shown = Debug::new(registry.clone(), around.clone(), metrics);
             tasks.spawn(server.run(shown, stop));
         }
         Ok(Self { around, tasks })

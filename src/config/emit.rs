@@ -23,6 +23,8 @@ pub(super) fn to_yaml(config: &Config) -> String {
     checks::notifications(&mut out, &config.notifications);
     checks::health(&mut out, &config.health);
     checks::validation(&mut out, &config.validation);
+    out.open(0, "metrics");
+    out.pair(1, "enabled", bool(config.metrics));
     out.open(0, "catalog");
     out.pair(1, "maxentries", &config.catalog_max_entries.to_string());
     out.open(0, "tags");

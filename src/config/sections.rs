@@ -21,6 +21,14 @@ pub(super) fn check_version(root: &mut Section<'_>) -> Result<(), ConfigError> {
     }
 }
 
+/// `metrics.enabled`.
+pub(super) fn metrics(root: &mut Section<'_>) -> Result<bool, ConfigError> {
+    let mut section = root.section("metrics")?;
+    let enabled = section.get("enabled", Field::bool)?;
+    section.finish();
+    Ok(enabled.unwrap_or(true))
+}
+
 /// `catalog.maxentries` and `tags.maxtags`. Zero means the default, as in Distribution.
 pub(super) fn page_limit(
     root: &mut Section<'_>,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::Level;
 use super::notice::ConfigError;
 use super::reader::{Field, Section, quoted};
 use super::secret::Secret;
@@ -66,7 +65,7 @@ pub struct Debug {
     pub prometheus: Prometheus,
 }
 
-/// `http.debug.prometheus`: metrics. There are none yet.
+/// `http.debug.prometheus`: metrics on the second listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prometheus {
     /// `enabled` (default false).
@@ -175,14 +174,7 @@ fn switch(mut section: Section<'_>, key: &'static str) -> Result<bool, ConfigErr
 fn debug(mut section: Section<'_>) -> Result<Debug, ConfigError> {
     let addr = section.get("addr", address)?;
     let mut prometheus = section.section("prometheus")?;
-    let enabled = prometheus.get("enabled", |field| {
-        let place = field.clone();
-        let enabled = field.bool()?;
-        if enabled {
-            place.note(Level::Warn, "has no effect: larder has no metrics yet");
-        }
-        Ok(enabled)
-    })?;
+    let enabled = prometheus.get("enabled", Field::bool)?;
     let path = prometheus.get("path", |field| {
         let wrong = field.error("must be a path, beginning with /; write for example /metrics");
         let text = field.line()?;

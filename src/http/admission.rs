@@ -152,6 +152,7 @@ fn pulled<'a>(route: &'a Route, method: &Method) -> Option<&'a Target> {
         Route::Root
         | Route::Asset(_)
         | Route::Base
+        | Route::Metrics
         | Route::Token { .. }
         | Route::Catalog(_)
         | Route::Manifest(..)
@@ -169,7 +170,8 @@ fn needs_of(asked: &Asked<'_>, route: &Route, pulled: Option<&Result<Resolved, E
         Route::Root | Route::Asset(_) | Route::Token { .. } => Needs::Nothing,
         _ if *method == Method::OPTIONS => Needs::Somebody,
         Route::Base => Needs::Somebody,
-        Route::Catalog(_) => Needs::Catalog,
+        // They tell of the registry as a whole, and name upstreams, but no repository.
+        Route::Catalog(_) | Route::Metrics => Needs::Catalog,
         Route::Tags(target, _) | Route::Referrers(target, ..) => repository(target, Action::Pull),
         Route::Manifest(target, ..) | Route::Blob(target, _) => {
             let action = match *method {

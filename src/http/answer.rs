@@ -7,6 +7,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::metrics::Source;
 use crate::oci::Digest;
 use crate::registry::{Listed, Outcome};
 
@@ -29,6 +30,7 @@ type Query = url::form_urlencoded::Serializer<'static, String>;
 pub(super) struct Answer {
     response: Response<Body>,
     outcome: Option<Outcome>,
+    source: Option<Source>,
     news: Option<News>,
 }
 
@@ -46,6 +48,7 @@ impl Answer {
         Self {
             response,
             outcome: None,
+            source: None,
             news: None,
         }
     }
@@ -131,6 +134,12 @@ impl Answer {
         self.header(X_CACHE, HeaderValue::from_static(outcome.as_str()))
     }
 
+    /// Where it comes from: an upstream, or what was pushed here.
+    pub(super) fn from(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     pub(super) fn namespace(self, namespace: Option<&str>) -> Self {
         match namespace {
             Some(namespace) => self.text(NAMESPACE, namespace),
@@ -177,6 +186,10 @@ impl Answer {
 
     pub(super) fn take_news(&mut self) -> Option<News> {
         self.news.take()
+    }
+
+    pub(super) fn take_source(&mut self) -> Option<Source> {
+        self.source.take()
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {

@@ -17,6 +17,7 @@ use super::accesslog::Entry;
 use super::around::Client;
 use super::events::Announcement;
 use super::http2::Stream as OpenStream;
+use super::measured::Measured;
 use super::sendfile::{self, Pieces};
 
 /// How long a client may send nothing in the middle of a body.
@@ -44,6 +45,7 @@ pub(super) struct Record {
     /// How the answer was made, for pulls.
     pub(super) cache: Option<Outcome>,
     pub(super) started: Instant,
+    pub(super) measured: Measured,
     pub(super) client: Client,
     /// The begun line of the access log.
     pub(super) access: Option<Entry>,
@@ -169,14 +171,17 @@ impl Drop for Body {
         let Some(record) = self.record.take() else {
             return;
         };
+        let took = record.started.elapsed();
+        record.measured.finish(record.status, took, self.sent);
         let cut = matches!(&self.kind, Kind::Blob { left, .. } if *left > 0);
         tracing::info!(
             method = %record.method,
             path = record.path,
             status = record.status,
             cache = record.cache.map_or("-", Outcome::as_str),
+            upstream = record.measured.source(),
             bytes = self.sent,
-            took = ?record.started.elapsed(),
+            seconds = seconds(took),
             client = %record.client.address,
             agent = record.client.agent,
             "{}",
@@ -216,6 +221,9 @@ impl http_body::Body for Body {
         }
         if let Poll::Ready(Some(Ok(bytes))) = &next {
             self.sent += bytes.len() as u64;
+            if let Some(record) = &self.record {
+                record.measured.sent(bytes.len() as u64);
+            }
         }
         next.map(|next| next.map(|bytes| bytes.map(Frame::data)))
     }
@@ -235,6 +243,11 @@ impl http_body::Body for Body {
             Kind::Blob { left, .. } => *left,
         })
     }
+}
+
+/// To the microsecond, for people and machines alike.
+fn seconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e6
 }
 
 /// A frame of a blob of which `left` bytes are left, or why there is none.

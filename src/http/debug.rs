@@ -23,6 +23,7 @@ use crate::registry::Registry;
 use super::answer::Answer;
 use super::around::Surroundings;
 use super::body::Body;
+use super::measured;
 use super::server::bind_tcp;
 use super::stall::Stalling;
 
@@ -45,6 +46,8 @@ struct Shown {
     registry: Registry,
     around: Surroundings,
     started: Instant,
+    /// Where metrics are, if they are shown.
+    metrics: Option<String>,
 }
 
 /// The debug listener's socket.
@@ -54,18 +57,21 @@ pub struct DebugServer {
 
 impl Debug {
     /// Shows the registry and what surrounds it, as of when it is asked.
-    pub fn new(registry: Registry, around: Surroundings) -> Self {
+    ///
+    /// `metrics` is the path of the metrics; without it they are not shown.
+    pub fn new(registry: Registry, around: Surroundings, metrics: Option<String>) -> Self {
         let started = Instant::now();
         Self {
             shown: Arc::new(Shown {
                 registry,
                 around,
                 started,
+                metrics,
             }),
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
         let reads = [Method::GET, Method::HEAD].contains(request.method());
         match request.uri().path() {
             "/debug/health" | "/debug/vars" if !reads => {
@@ -76,7 +82,13 @@ impl Debug {
                 let vars = format!("{:#}\n", self.vars());
                 Answer::full(StatusCode::OK, "application/json", vars)
             }
-            // `/metrics` belongs here too, once there are any.
+            path if self.shown.metrics.as_deref() == Some(path) => {
+                if !reads {
+                    return plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n")
+                        .allow("GET, HEAD");
+                }
+                measured::page(&self.shown.registry, &self.shown.around).await
+            }
             _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
@@ -97,6 +109,7 @@ impl Debug {
             registry,
             around,
             started,
+            ..
         } = &*self.shown;
         json!({
             "registry": {
@@ -165,11 +178,14 @@ impl DebugServer {
 
 async fn serve(stream: TcpStream, debug: Debug) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut response: Response<Body> = debug.answer(&request).into_response();
-        let no_store = HeaderValue::from_static("no-store");
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, no_store);
-        async move { Ok::<_, Infallible>(response) }
+        let debug = debug.clone();
+        async move {
+            let mut response: Response<Body> = debug.answer(&request).await.into_response();
+            let no_store = HeaderValue::from_static("no-store");
+            let headers = response.headers_mut();
+            headers.insert(header::CACHE_CONTROL, no_store);
+            Ok::<_, Infallible>(response)
+        }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

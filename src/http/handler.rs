@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
-use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -21,6 +21,7 @@ use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::console;
 use super::error::Refusal;
+use super::measured::{self, Measured};
 use super::pushes::UPLOAD_METHODS;
 use super::server::Peer;
 
@@ -57,6 +58,8 @@ pub struct Manners {
     /// What the URLs begin with that are handed out. Without it they are relative, which holds
     /// behind any proxy and believes no header.
     pub base: Option<Url>,
+    /// Whether `/metrics` is shown.
+    pub metrics: bool,
     /// The path that everything is under, with slashes at both ends.
     pub prefix: Option<String>,
 }
@@ -92,6 +95,7 @@ struct Answered {
     is_api: bool,
     /// Who asked.
     user: Option<String>,
+    measured: Option<Measured>,
 }
 
 impl Answered {
@@ -101,6 +105,7 @@ impl Answered {
             answer,
             is_api,
             user,
+            measured: None,
         }
     }
 
@@ -111,6 +116,7 @@ impl Answered {
             answer,
             is_api,
             user,
+            measured: None,
         }
     }
 }
@@ -168,13 +174,17 @@ impl Turn {
             mut answer,
             is_api,
             user,
+            measured,
         } = answered;
         let user = user.as_deref();
         let access = &self.around.access_log;
         let access = access.entry(&parts, client.address, user, arrived);
         let (news, status) = (answer.take_news(), answer.status());
         let announcement = self.announcement(news, status, &parts, &client, user).await;
+        let mut measured = measured.unwrap_or_else(|| self.measure(&parts, None));
+        measured.answer(status, answer.take_source(), answer.outcome());
         let record = Record {
+            measured,
             method: parts.method.clone(),
             path: shortened(parts.uri.path(), PATH).to_owned(),
             status: status.as_u16(),
@@ -212,9 +222,25 @@ impl Turn {
         if let Some(closed) = self.around.closed() {
             return Answered::outside(closed);
         }
+        let route = self.route(parts.uri.path(), parts.uri.query());
+        let measured = self.measure(parts, route.as_ref().ok());
+        let answered = self.answer_route(parts, peer, route, body).await;
+        Answered {
+            measured: Some(measured),
+            ..answered
+        }
+    }
+
+    async fn answer_route(
+        &self,
+        parts: &Parts,
+        peer: Peer,
+        route: Result<Route, RouteError>,
+        body: &mut Incoming,
+    ) -> Answered {
         let path = parts.uri.path();
         let asked = Asked { parts, path, peer };
-        let route = match self.route(path, parts.uri.query()) {
+        let route = match route {
             Ok(Route::Root) => return Answered::outside(self.root(&asked)),
             Ok(Route::Asset(name)) => {
                 let answer = console::asset(&asked, &name);
@@ -244,6 +270,14 @@ impl Turn {
             _ => answer,
         };
         Answered::of(answer, user)
+    }
+
+    /// Begins to count a request, by what it announces.
+    fn measure(&self, parts: &Parts, route: Option<&Route>) -> Measured {
+        let length = parts.headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|it| it.to_str().ok()?.parse().ok());
+        let handler = measured::handler(route);
+        Measured::begin(self.registry.metrics(), handler, &parts.method, length)
     }
 
     /// What is asked for, under the prefix if there is one. Load balancers ask `/` all the same.
@@ -282,6 +316,8 @@ impl Turn {
             Route::Root => Ok(Answer::empty(StatusCode::OK)),
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
             Route::Token { is_scoped } if get => self.token(asked, is_scoped).await,
+            Route::Metrics if !self.manners.metrics => Err(Refusal::Route(RouteError::NotFound)),
+            Route::Metrics if get || head => Ok(measured::page(&self.registry, &self.around).await),
             Route::Catalog(page) if get => self.catalog(asked, caller, &page).await,
             Route::Tags(target, page) if get => self.tags(asked, admitted, &target, &page).await,
             Route::Manifest(target, reference, _) if get || head => {
@@ -312,6 +348,7 @@ impl Turn {
             }
             Route::Asset(_)
             | Route::Token { .. }
+            | Route::Metrics
             | Route::Catalog(_)
             | Route::Tags(..)
             | Route::Manifest(..)
@@ -368,6 +405,7 @@ fn allowed(route: &Route) -> &'static str {
         Route::Root | Route::Base => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::Asset(_) => "GET, HEAD",
         Route::Token { .. } | Route::Catalog(_) | Route::Tags(..) | Route::Referrers(..) => "GET",
+        Route::Metrics => "GET, HEAD",
         Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
         Route::Blob(..) => "DELETE, GET, HEAD",
         Route::Uploads(..) => "POST",

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod handler;
 mod http2;
+mod measured;
 mod pulls;
 mod pushes;
 mod sendfile;

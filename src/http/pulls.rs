@@ -4,6 +4,7 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::access::Caller;
+use crate::metrics::Source;
 use crate::oci::accept::{Accept, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
@@ -44,11 +45,13 @@ impl Turn {
         page: &Page,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (listed, outcome) = self.registry.tags(&resolved.place, page).await?;
         let json = serde_json::json!({ "name": target.name.as_str() });
         let answer = Answer::page(asked.path, json, "tags", &listed);
         Ok(answer
             .cache(outcome)
+            .from(source)
             .namespace(resolved.namespace.as_deref()))
     }
 
@@ -62,6 +65,7 @@ impl Turn {
         page: &Page,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (referrers, outcome) = self
             .registry
             .referrers(&resolved.place, subject, artifact_type, page)
@@ -85,6 +89,7 @@ impl Turn {
         };
         Ok(answer
             .cache(outcome)
+            .from(source)
             .namespace(resolved.namespace.as_deref()))
     }
 
@@ -97,6 +102,7 @@ impl Turn {
         want: Want,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (manifest, outcome) = self
             .registry
             .manifest(&resolved.place, reference, want)
@@ -128,8 +134,13 @@ impl Turn {
             .digest(&manifest.digest)
             .etag(&manifest.digest)
             .cache(outcome)
+            .from(source)
             .news(News::pulled_manifest(&resolved.place, &manifest, reference));
         Ok(answer.namespace(resolved.namespace.as_deref()))
+    }
+
+    fn source_of(&self, resolved: &Resolved) -> Source {
+        resolved.place.counted_by(self.registry.metrics())
     }
 
     /// The image that an old client is given of a list it would not understand.
@@ -167,6 +178,7 @@ impl Turn {
         want: Want,
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
+        let source = self.source_of(&resolved);
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, etag) = (&asked.parts.headers, etag(digest));
         let news = News::pulled_blob(&resolved.place, digest, blob.size);
@@ -184,6 +196,7 @@ impl Turn {
             .etag(digest)
             .immutable()
             .cache(outcome)
+            .from(source)
             .news(news);
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }

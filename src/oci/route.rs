@@ -24,6 +24,8 @@ pub enum Route {
         /// The token is for something (`scope`), not for a login alone.
         is_scoped: bool,
     },
+    /// `/metrics`, which Prometheus reads.
+    Metrics,
     /// `/v2/_catalog`
     Catalog(Page),
     /// `/v2/<name>/tags/list`
@@ -141,6 +143,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
         ["token"] => Ok(Route::Token {
             is_scoped: query.get("scope").is_some_and(|scope| !scope.is_empty()),
         }),
+        ["metrics"] => Ok(Route::Metrics),
         ["v2", rest @ ..] => endpoint(rest, None, &query),
         [prefix, "v2", rest @ ..] => endpoint(rest, Some(prefix), &query),
         ["assets", file] => Ok(Route::Asset((*file).to_owned())),

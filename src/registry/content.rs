@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::store::Blob;
 
 use super::Error;
+use super::fill::Follower;
 use super::pass::{PassReader, Passing};
 
 /// The end of an answer that is withheld until a fill is verified, in bytes.
@@ -39,6 +40,8 @@ pub(super) enum Progress {
 pub struct BlobContent {
     size: u64,
     source: Source,
+    /// What it is read from, while that is a fill.
+    follower: Option<Follower>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,27 +56,42 @@ impl BlobContent {
     pub(super) fn stored(blob: Blob) -> Self {
         let size = blob.size();
         let source = Source::Stored(blob);
-        Self { size, source }
+        Self::of(size, source)
+    }
+
+    fn of(size: u64, source: Source) -> Self {
+        let follower = None;
+        Self {
+            size,
+            source,
+            follower,
+        }
+    }
+
+    /// The same content, which counts as following a fill.
+    pub(super) fn followed(mut self, follower: Follower) -> Self {
+        self.follower = Some(follower);
+        self
     }
 
     /// Content whose end is withheld until `progress` says that it is verified.
     pub(super) fn unverified(blob: Blob, progress: watch::Receiver<Progress>) -> Self {
         let size = blob.size();
         let source = Source::Unverified(blob, progress);
-        Self { size, source }
+        Self::of(size, source)
     }
 
     pub(super) fn passing(passing: Passing) -> Self {
         let size = passing.size();
         let source = Source::Passing(passing);
-        Self { size, source }
+        Self::of(size, source)
     }
 
     /// Verified content that is stored nowhere.
     pub(super) fn memory(bytes: Bytes) -> Self {
         let size = bytes.len() as u64;
         let source = Source::Memory(bytes);
-        Self { size, source }
+        Self::of(size, source)
     }
 
     /// Whether it is known by now that it will not be stored.
@@ -93,6 +111,7 @@ impl BlobContent {
             pass: None,
             offset: start,
             end,
+            _follower: self.follower,
         }
     }
 }
@@ -179,6 +198,8 @@ pub struct BlobReader {
     pass: Option<Box<PassReader>>,
     offset: u64,
     end: u64,
+    /// Counted as long as this reads.
+    _follower: Option<Follower>,
 }
 
 impl BlobReader {

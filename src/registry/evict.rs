@@ -11,6 +11,7 @@ use crate::store::{Evicted, Kept, Order, SurveyError, Totals};
 
 use super::keeping::Keeping;
 use super::names::Place;
+use super::pace::Pace;
 use super::room::Turn;
 use super::{Registry, blocking};
 
@@ -183,6 +184,7 @@ impl Registry {
             Arc::clone(&room.accounts),
             self.inner.tasks.stopping.clone(),
         );
+        let started = std::time::Instant::now();
         // It goes on, and keeps its turn, where nobody waits for it any more.
         let evicting = blocking(move || {
             let _turn = turn;
@@ -191,6 +193,11 @@ impl Registry {
         match evicting.await {
             Ok(evicted) => {
                 let images = evicted.images as u64;
+                if images > 0 {
+                    let (bytes, pace) = (evicted.bytes, Pace::since(started));
+                    let (seconds, speed) = (pace.seconds, pace.of(bytes));
+                    tracing::info!(images, bytes, seconds, speed, "room was made");
+                }
                 room.evicted_images.fetch_add(images, Ordering::Relaxed);
                 room.evicted_bytes
                     .fetch_add(evicted.bytes, Ordering::Relaxed);

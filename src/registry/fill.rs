@@ -12,12 +12,14 @@
 //! What cannot be stored is passed on: see `pass`.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_util::stream;
 use tokio::sync::watch;
 
+use crate::metrics::{FillEnd, Filling};
 use crate::oci::{Digest, RepositoryName};
 use crate::store::{Blob, Staged, StoreError};
 use crate::upstream::{BlobStream, Upstream, UpstreamError};
@@ -25,6 +27,7 @@ use crate::upstream::{BlobStream, Upstream, UpstreamError};
 use super::belief::if_readable;
 use super::content::{BlobContent, HELD_BACK, Progress};
 use super::names::Mirror;
+use super::pace::Pace;
 use super::pass::{NotKept, Passing, Rest};
 use super::pour::pour;
 use super::{Error, Missing, Registry, blocking};
@@ -38,6 +41,34 @@ pub(super) struct Fill {
     /// For which repository the upstream was asked.
     pub(super) source: RepositoryName,
     progress: watch::Receiver<Progress>,
+    followers: Followers,
+}
+
+/// How many answers wait for a fill or are read from it: one for each [`Follower`].
+#[derive(Clone, Debug, Default)]
+struct Followers(Arc<AtomicUsize>);
+
+/// One of them, as long as it lives.
+#[derive(Debug)]
+pub(super) struct Follower(Followers);
+
+impl Followers {
+    fn one(&self) -> Follower {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Follower(self.clone())
+    }
+}
+
+impl Clone for Follower {
+    fn clone(&self) -> Self {
+        self.0.one()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The fills under way, by what they fetch.
@@ -70,6 +101,7 @@ pub(super) enum End {
 impl Fill {
     /// Waits until the fill knows what it is going to deliver, or has failed.
     pub(super) async fn content(&self) -> Result<BlobContent, Error> {
+        let follower = self.followers.one();
         let mut progress = self.progress.clone();
         let known = |progress: &Progress| !matches!(progress, Progress::Opening);
         let state = progress.wait_for(known).await;
@@ -79,7 +111,7 @@ impl Fill {
                 if content.size() <= HELD_BACK {
                     return self.small().await;
                 }
-                Ok(BlobContent::unverified(content, progress))
+                Ok(BlobContent::unverified(content, progress).followed(follower))
             }
             Progress::Committed(blob) => Ok(BlobContent::stored(blob)),
             Progress::Passing(passing) if passing.size() <= HELD_BACK => self.small().await,
@@ -87,6 +119,11 @@ impl Fill {
             Progress::Failed(error) => Err(error),
             Progress::Opening => Err(Error::Vanished),
         }
+    }
+
+    /// How many answers wait for it or are read from it.
+    pub(super) fn followers(&self) -> usize {
+        self.followers.0.load(Ordering::Relaxed)
     }
 
     /// Content that is too small to be announced before it is verified.
@@ -122,6 +159,12 @@ impl Fills {
             .map(|(digest, fill)| (fill.source.clone(), digest.clone()))
             .collect()
     }
+
+    /// How many answers depend on those under way.
+    pub(super) fn followers(&self) -> usize {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.values().map(|fill| fill.followers()).sum()
+    }
 }
 
 impl Registry {
@@ -149,6 +192,7 @@ impl Registry {
         let fill = Arc::new(Fill {
             source: mirror.repository.name().clone(),
             progress: receiver,
+            followers: Followers::default(),
         });
         running.insert(digest.clone(), Arc::clone(&fill));
         let entry = Entry {
@@ -196,25 +240,37 @@ struct Task {
 impl Task {
     async fn run(self, entry: Entry) {
         let started = Instant::now();
+        let source = self.registry.metrics().upstream(self.upstream.name());
+        let mut filling = source.filling();
         // Not to be carried about in the task's own state while it waits.
         let result = Box::pin(self.fetch()).await;
-        let name = self.mirror.repository.name();
-        let digest = &self.digest;
-        match &result {
-            Ok(End::Stored(blob)) => {
-                let (bytes, took) = (blob.size(), started.elapsed());
-                tracing::info!(repository = %name, %digest, bytes, ?took, "filled");
-            }
-            // It has been said why.
-            Ok(End::Passing(_)) => {}
-            Err(error) => tracing::warn!(repository = %name, %digest, %error, "fill failed"),
-        }
+        self.ended(&mut filling, &result, started);
+        drop(filling);
         drop(entry);
         self.progress.send_replace(match result {
             Ok(End::Stored(blob)) => Progress::Committed(blob),
             Ok(End::Passing(passing)) => Progress::Passing(passing),
             Err(error) => Progress::Failed(error),
         });
+    }
+
+    /// Says how it went.
+    fn ended(&self, filling: &mut Filling, result: &Result<End, Error>, started: Instant) {
+        let (name, digest) = (self.mirror.repository.name(), &self.digest);
+        let (upstream, pace) = (self.upstream.name(), Pace::since(started));
+        let seconds = pace.seconds;
+        match result {
+            Ok(End::Stored(blob)) => {
+                filling.ends(FillEnd::Stored);
+                let (bytes, speed) = (blob.size(), pace.of(blob.size()));
+                tracing::info!(repository = %name, %digest, upstream, bytes, seconds, speed, "filled");
+            }
+            // It has been said why.
+            Ok(End::Passing(_)) => filling.ends(FillEnd::Passed),
+            Err(error) => {
+                tracing::warn!(repository = %name, %digest, upstream, seconds, %error, "fill failed");
+            }
+        }
     }
 
     /// From what an earlier attempt left on disk to a stored, linked blob.
@@ -270,6 +326,10 @@ impl Task {
 
     async fn receive(&self, staged: Staged, stream: BlobStream) -> Result<End, Error> {
         let size = stream.size();
+        tracing::info!(
+            repository = %self.mirror.repository.name(), digest = %self.digest,
+            upstream = self.upstream.name(), bytes = size, from = staged.written(), "fill begun"
+        );
         let missing = size.unwrap_or(0).saturating_sub(staged.written());
         let Some(reserved) = self.registry.reserve(missing).await else {
             self.note(&NotKept::NoRoom);

@@ -20,9 +20,10 @@ mod holds;
 mod keeping;
 mod listing;
 mod manifests;
+mod measured;
 mod memory;
 mod names;
-mod outcome;
+mod pace;
 mod pass;
 mod pour;
 mod pull;
@@ -42,10 +43,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::metrics::Metrics;
 use crate::oci::{Digest, Image};
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
 
+pub use crate::metrics::Outcome;
 pub use collect::Collecting;
 pub use content::{BlobContent, BlobReader, FilePart, Part};
 pub use error::{Error, Missing};
@@ -54,7 +57,6 @@ pub use holds::HoldError;
 pub use keeping::{Keeping, MinFree};
 pub use listing::Listed;
 pub use names::{Mirror, Names, Place, Resolved, Source};
-pub use outcome::Outcome;
 pub use pull::{BlobAnswer, ManifestAnswer, Want};
 pub use push::{Chunk, Pushed};
 pub use referrers::Referrers;
@@ -105,6 +107,7 @@ struct Inner {
     policy: RwLock<Arc<Policy>>,
     /// How often it was replaced, for those who go by it while they wait.
     reloads: watch::Sender<u64>,
+    metrics: Metrics,
     store: Store,
     tasks: Tasks,
     fills: fill::Fills,
@@ -138,9 +141,12 @@ impl Registry {
     ) -> Result<Self, HoldError> {
         let tasks = Tasks::default();
         let policy = Policy::new(settings, &store, upstreams, default_upstream)?;
+        let metrics = Metrics::default();
         policy.watch_the_switch(&store);
+        policy.count_by(&metrics);
         Ok(Self {
             inner: Arc::new(Inner {
+                metrics,
                 memory: memory::Memory::default(),
                 policy: RwLock::new(Arc::new(policy)),
                 reloads: watch::Sender::new(0),
@@ -172,6 +178,7 @@ impl Registry {
         let store = &self.inner.store;
         let policy = Policy::new(settings, store, upstreams, default_upstream)?;
         policy.watch_the_switch(store);
+        policy.count_by(&self.inner.metrics);
         let mut current = self
             .inner
             .policy
@@ -215,6 +222,11 @@ impl Registry {
         self.write_accounts().await;
     }
 
+    /// What is counted. A reload changes nothing of it.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
     /// How many tasks run in the background: fills, revalidations, sweeps.
     pub fn running_tasks(&self) -> usize {
         self.inner.tasks.tracker.len()
@@ -235,6 +247,13 @@ impl Policy {
             settings,
             names: Arc::new(names),
         })
+    }
+
+    /// Lets the upstreams count what they do.
+    fn count_by(&self, metrics: &Metrics) {
+        for (name, upstream) in self.names.upstreams() {
+            upstream.count_by(metrics.upstream(name));
+        }
     }
 
     /// Lets the upstreams look at the switch, too: what is under way has been through the resolver.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::metrics::{Metrics, Source as MetricsSource};
 use crate::oci::{RepositoryName, Target};
 use crate::store::{Kind, Repository, Store};
 use crate::upstream::Upstream;
@@ -289,6 +290,26 @@ impl Names {
 }
 
 impl Place {
+    /// Where its content comes from, in the metrics and in the log.
+    pub fn counted_by(&self, metrics: &Metrics) -> MetricsSource {
+        match self {
+            Self::Local(_) => metrics.local().clone(),
+            Self::Mirror(mirror) => match &mirror.source {
+                Source::Upstream(upstream) => metrics.upstream(upstream.name()),
+                // The directory is named after it.
+                Source::Nowhere(_) => {
+                    let (directory, _) = mirror.repository.name().split_first();
+                    // A port's colon is an underscore there.
+                    if directory.contains('_') {
+                        metrics.upstream(&directory.replace('_', ":"))
+                    } else {
+                        metrics.upstream(directory)
+                    }
+                }
+            },
+        }
+    }
+
     /// The repository's full name, as the catalog lists it: `team/app`, `docker.io/library/nginx`.
     pub fn full_name(&self) -> String {
         let repository = match self {

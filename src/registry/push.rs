@@ -279,7 +279,12 @@ impl Registry {
         }
         let before = staged.written();
         chunk.fits(before)?;
-        let (staged, poured) = pour(self, staged, body, |_| ()).await;
+        let mut counted = before;
+        let (staged, poured) = pour(self, staged, body, |written| {
+            self.metrics().received(written.saturating_sub(counted));
+            counted = written;
+        })
+        .await;
         *progress = staged.as_ref().map(Staged::progress);
         let staged = staged.ok_or(Error::Vanished)?;
         match poured {
@@ -321,6 +326,7 @@ impl Registry {
         if let Reference::Tag(tag) = reference {
             tags.push(tag.clone());
         }
+        self.metrics().received(bytes.len() as u64);
         let (target, pushed, subject) =
             (repository.clone(), digest.clone(), manifest.subject.clone());
         let stored = self.keeping(move || {

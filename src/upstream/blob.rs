@@ -18,6 +18,7 @@ use super::error::UpstreamError;
 use super::line::Looks;
 use super::retry::{TRIES, backoff};
 use super::transport::{Answer, X_CACHE};
+use crate::metrics::Kind;
 use crate::oci::range::content_range;
 use crate::oci::{Digest, RepositoryName};
 
@@ -267,6 +268,7 @@ impl BlobStream {
         let patience = if complete { idle.min(LAST_CHUNK) } else { idle };
         match body.answer.chunk(patience).await {
             Ok(Some(mut bytes)) => {
+                self.client.fetched(Kind::Blob, bytes.len());
                 let skipped = body.skip.min(bytes.len() as u64);
                 body.skip -= skipped;
                 bytes.advance(

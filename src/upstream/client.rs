@@ -23,6 +23,7 @@ use super::retry::{self, Gate};
 use super::settings::{Settings, Timeouts};
 use super::tls;
 use super::transport::{Answer, Request, Transport};
+use crate::metrics::Kind;
 use crate::oci::RepositoryName;
 
 /// One upstream.
@@ -128,6 +129,13 @@ impl Client {
             blobs: Gate::default(),
             refuses_blob_heads: AtomicBool::new(false),
         })
+    }
+
+    /// Counts content that came.
+    pub(super) fn fetched(&self, kind: Kind, bytes: usize) {
+        if let Some(source) = self.transport.source.get() {
+            source.fetched(kind, bytes as u64);
+        }
     }
 
     fn gate(&self, subject: Subject) -> &Gate {

@@ -10,6 +10,7 @@ use super::client::{Ask, Client, Subject};
 use super::error::UpstreamError;
 use super::retry::{TRIES, backoff};
 use super::transport::{Answer, Fault, X_CACHE};
+use crate::metrics::Kind;
 use crate::oci::manifest::MAX_SIZE;
 use crate::oci::media::MANIFESTS;
 use crate::oci::{Digest, MediaType, Reference, RepositoryName};
@@ -134,6 +135,7 @@ pub(super) async fn get(
         let timeouts = &client.transport.timeouts;
         match answer.bytes(MAX_SIZE, timeouts.idle).await {
             Ok(bytes) => {
+                client.fetched(Kind::Manifest, bytes.len());
                 // The digest asked for is what counts; a header may be of another algorithm.
                 let expected = named(reference).or(declared);
                 if let Some(expected) = expected.filter(|digest| !digest.matches(&bytes)) {

@@ -35,6 +35,7 @@ mod transport;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::metrics::Source;
 use crate::oci::{Digest, Reference, Referrer, RepositoryName, Tag};
 
 pub use availability::{Presence, Standing};
@@ -74,6 +75,12 @@ impl Upstream {
     /// everything fails as [offline](UpstreamError::Offline). It is asked often, and must be quick.
     pub fn ask_only_while(&self, allowed: impl Fn() -> bool + Send + Sync + 'static) {
         self.client.transport.line.open_while(allowed);
+    }
+
+    /// Counts there what is asked and what comes. The first to say so is heard.
+    pub fn count_by(&self, source: Source) {
+        // What was there first is the same upstream's, from before a reload.
+        _ = self.client.transport.source.set(source);
     }
 
     /// What can be expected of it. Who has a copy to serve looks here before he asks.

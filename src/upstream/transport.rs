@@ -5,7 +5,7 @@
 //! home. What an answer means, and whether to ask again, is decided elsewhere.
 
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::Url;
+
+use crate::metrics::{Asked, Source};
 
 use super::address::{Forbidden, Policy, Resolver, proxies_of_environment};
 use super::availability::Availability;
@@ -91,6 +93,8 @@ pub(super) struct Transport {
     home: url::Origin,
     availability: Arc<Availability>,
     pub(super) line: Line,
+    /// Where is counted what is done here, if anywhere.
+    pub(super) source: OnceLock<Source>,
     client: OnceCell<Client>,
     own_authorities: Vec<CertificateDer<'static>>,
     policy: Arc<Policy>,
@@ -111,6 +115,7 @@ impl Transport {
             home: url.origin(),
             availability,
             line: Line::default(),
+            source: OnceLock::new(),
             client: OnceCell::new(),
             own_authorities,
             policy: Arc::new(Policy::new(url, proxies_of_environment())),
@@ -198,6 +203,9 @@ impl Transport {
                 what: "no answer to a request",
             })),
         };
+        if let Some(source) = self.source.get() {
+            source.asked(became(&result), started.elapsed());
+        }
         tracing::debug!(
             upstream = self.name,
             method = %request.method,
@@ -324,6 +332,16 @@ impl Answer {
             self.bytes(DRAINED, Duration::from_secs(1)),
         );
         drained.await.ok();
+    }
+}
+
+/// What came of a request, in the words of the metrics.
+fn became(result: &Result<Response, Fault>) -> Asked {
+    match result {
+        Ok(response) => Asked::status(response.status().as_u16()),
+        Err(Fault::Final(UpstreamError::Timeout { .. })) => Asked::Timeout,
+        Err(Fault::Final(UpstreamError::Misbehaved { .. })) => Asked::Misbehaved,
+        Err(Fault::Broken(_) | Fault::Final(_)) => Asked::Unreachable,
     }
 }
 

@@ -6,22 +6,27 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::files;
 
 /// Which top-level modules each may name.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("access", &["oci"]),
     ("acme", &["outbound", "store"]),
     ("bundle", &["oci", "registry", "store"]),
-    ("console", &["oci", "registry", "store", "upstream"]),
+    (
+        "console",
+        &["metrics", "oci", "registry", "store", "upstream"],
+    ),
+    ("metrics", &[]),
     ("oci", &[]),
     ("outbound", &[]),
     ("store", &["oci"]),
-    ("upstream", &["oci", "outbound"]),
-    ("registry", &["oci", "store", "upstream"]),
+    ("upstream", &["metrics", "oci", "outbound"]),
+    ("registry", &["metrics", "oci", "store", "upstream"]),
     ("events", &["oci", "outbound"]),
     ("health", &["outbound"]),
     (
         "http",
         &[
-            "access", "console", "oci", "registry", "store", "upstream", "events", "health",
+            "access", "console", "metrics", "oci", "registry", "store", "upstream", "events",
+            "health",
         ],
     ),
     ("config", &["oci"]),
@@ -35,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 9] = [
+const CRATES: [(&str, &[&str], &str); 10] = [
     (
         "reqwest",
         &["acme", "upstream", "outbound", "events", "health"],
@@ -61,6 +66,11 @@ const CRATES: [(&str, &[&str], &str); 9] = [
     ("bcrypt", &["access"], "passwords are its business alone"),
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
+    (
+        "prometheus_client",
+        &["metrics"],
+        "whoever counts says what happened, and no more",
+    ),
     ("tar", &["bundle"], "only bundles are archives"),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];

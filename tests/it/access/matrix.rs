@@ -25,11 +25,12 @@ fn row(route: &Route) -> usize {
         Route::Uploads(..) => 7,
         Route::Upload(..) => 8,
         Route::Referrers(..) => 9,
-        Route::Asset(_) => 10,
+        Route::Metrics => 10,
+        Route::Asset(_) => 11,
     }
 }
 
-const ROWS: usize = 11;
+const ROWS: usize = 12;
 
 /// What a matrix is tried on.
 struct Objects {
@@ -132,7 +133,7 @@ async fn nobody_gets_or_changes_what_is_not_his() {
     let (hub, users) = (Hub::start().await, Htpasswd::new(&USERS));
     let (larder, image, objects) = stocked(&hub, &users).await;
     hub.clear_log();
-    let mut seen = vec![0, 1, 2, 3, 10];
+    let mut seen = vec![0, 1, 2, 3, 10, 11];
     for name in ["team/app", "library/x", "docker.io/library/x", "team/none"] {
         let paths = objects.paths(name);
         seen.extend(rows(&paths));

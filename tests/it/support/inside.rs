@@ -122,7 +122,11 @@ impl Wanted {
         };
         let debug = DebugServer::bind("127.0.0.1:0").await.expect("a free port");
         let debug_address = debug.address().expect("a bound socket");
-        let shown = Debug::new(registry.clone(), around.clone());
+        let shown = Debug::new(
+            registry.clone(),
+            around.clone(),
+            Some("/metrics".to_owned()),
+        );
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -280,6 +284,7 @@ fn manners() -> Manners {
         access: Access::new(access).expect("open to everybody"),
         headers: Vec::new(),
         base: None,
+        metrics: true,
         prefix: None,
     }
 }

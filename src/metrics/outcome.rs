@@ -1,6 +1,7 @@
 //! How an answer was made.
 
-/// How the answer to a pull was made; the same word in the `X-Cache` header and in the log.
+/// How the answer to a pull was made; the same word in the `X-Cache` header, in the log and in the
+/// metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// From the disk, nobody was asked.
@@ -18,6 +19,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Hit,
+        Self::Miss,
+        Self::Joined,
+        Self::Revalidated,
+        Self::Stale,
+        Self::Pass,
+    ];
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,7 +42,12 @@ impl Outcome {
     }
 
     /// What it is for one who fetched, or who only waited for it.
-    pub(super) fn fetched(joined: bool) -> Self {
+    pub fn fetched(joined: bool) -> Self {
         if joined { Self::Joined } else { Self::Miss }
+    }
+
+    /// Whether the content was here already.
+    pub fn is_from_disk(self) -> bool {
+        matches!(self, Self::Hit | Self::Revalidated | Self::Stale)
     }
 }
