@@ -18,7 +18,8 @@ export function columns(points, step) {
   const width = Math.max(span * 60, step) * 1000;
   const sums = new Map();
   for (const point of points) {
-    const from = Math.floor(Date.parse(point.time) / width) * width;
+    // The time is that of the step's end; its middle is inside of the column.
+    const from = Math.floor((Date.parse(point.time) - step * 500) / width) * width;
     const sum = sums.get(from) ?? { from, served: 0, fetched: 0 };
     sum.served += point.served;
     sum.fetched += point.fetched;

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { pullCommand, tagActions, warms } from "./actions.js";
 import { fill, h, name, path } from "./dom.js";
-import { bytes, date, many, share, short } from "./format.js";
+import { bytes, count, date, many, share, short } from "./format.js";
 import { states } from "./images.js";
 import { encode } from "./now.js";
 import { copyable, copyButton, empty, facts, failed, foreign, origin, panel, value, when } from "./parts.js";
@@ -95,16 +95,23 @@ function runs(config) {
   return list.firstChild ? panel("What it runs", null, list) : null;
 }
 
+// Whoever pushes an image may write as much as he likes into it.
+const MOST = 400;
+
+function rest(all) {
+  return all.length > MOST ? h("p", { class: "soft" }, `… and ${count(all.length - MOST)} more`) : null;
+}
+
 function pairs(title, of) {
   const all = Object.entries(of ?? {});
   if (!all.length) return null;
-  return panel(title, h("span", { class: "soft num" }, String(all.length)), h("dl", { class: "pairs" }, all.map(([key, text]) => h("div", {}, h("dt", {}, h("bdi", {}, key)), h("dd", {}, value(key, text))))));
+  return panel(title, h("span", { class: "soft num" }, String(all.length)), h("dl", { class: "pairs" }, all.slice(0, MOST).map(([key, text]) => h("div", {}, h("dt", {}, h("bdi", {}, key)), h("dd", {}, value(key, text))))), rest(all));
 }
 
 function referrers(one, repository) {
   const list = one.referrers ?? [];
   if (!list.length) return null;
-  return panel("Signatures and more", h("span", { class: "soft" }, "refer to this image"), h("ul", { class: "referrers" }, list.map((each) =>
+  return panel("Signatures and more", h("span", { class: "soft" }, "refer to this image"), h("ul", { class: "referrers" }, list.slice(0, MOST).map((each) =>
     h("li", {}, h("div", { class: "line" }, h("strong", {}, kind(each.artifact_type)), h("span", { class: "num" }, bytes(each.size))), h("code", { class: "small foreign" }, each.artifact_type || "no type"), h("div", { class: "withcopy" }, h("code", { class: "small", title: each.digest }, short(each.digest)), copyButton(`${repository}@${each.digest}`, "reference"))))));
 }
 
@@ -119,8 +126,9 @@ function layers(one) {
   const all = list.reduce((sum, each) => sum + (each.size || 0), 0);
   if (!list.length) return panel("Layers", null, empty(one.platforms?.length ? "No platform of it is here" : "It has no layers", one.platforms?.length ? "Each is fetched when it is pulled." : null));
   const title = h("span", { class: "soft num" }, `${many(list.length, "layer")}, ${bytes(all)}`);
-  const strip = h("div", { class: "strip", "aria-hidden": "true" }, list.map((each, index) => h("span", { class: `${index % 2 ? "odd" : ""} ${each.here ? "" : "away"}`, style: { "flex-grow": String(Math.max(each.size || 0, all / 400)) } })));
-  return panel("How it was made", title, strip, h("ol", { class: "steps" }, steps(one).map((each) => step(each, all))));
+  const made = steps(one);
+  const strip = h("div", { class: "strip", "aria-hidden": "true" }, list.slice(0, MOST).map((each, index) => h("span", { class: `${index % 2 ? "odd" : ""} ${each.here ? "" : "away"}`, style: { "flex-grow": String(Math.max(each.size || 0, all / 400)) } })));
+  return panel("How it was made", title, strip, h("ol", { class: "steps" }, made.slice(0, MOST).map((each) => step(each, all))), rest(made));
 }
 
 // The history tells each step, also those that made no layer. Where it does not fit the layers they are shown alone.

@@ -1,5 +1,5 @@
 //! Pictures of the page. They are made by each run, and kept in `docs/images/` when
-//! `LARDER_PICTURES` is set: `LARDER_PICTURES=1 make test NAME=pictures`.
+//! `LARDER_PICTURES` is set: `LARDER_PICTURES=1 make test NAME=console_page::pictures`.
 //!
 //! They are as good as the machine's fonts: those in the repository were made with Debian's
 //! `fonts-inter` and `fonts-jetbrains-mono`.
