@@ -15,7 +15,9 @@ import { news, refresh, state } from "./state.js";
 
 const main = document.getElementById("main");
 let leaving = new AbortController();
-let wanted = "#/";
+// Where to go once somebody is logged in, and what is shown now.
+let wanted = location.hash.startsWith("#/login") ? "#/" : location.hash || "#/";
+let shown = null;
 
 /** The address as words: `#/image/a/b:1` is the view `image` of `a/b:1`. */
 function address() {
@@ -52,6 +54,7 @@ function show(focus = false) {
   leaving.abort();
   leaving = new AbortController();
   const where = address();
+  shown = location.hash;
   if (where.view !== "login") wanted = location.hash || "#/";
   const [title, view] = build(leaving.signal, where);
   fill(main, view);
@@ -138,7 +141,8 @@ function connection() {
   if (link.state === "live" && broken) {
     broken = false;
     toast("Connected again");
-    if (address().view !== "login") refresh().then(() => show(), () => {});
+    // The views ask again for what may have changed; one that could not even begin is made again.
+    if (main.querySelector(".empty.bad")) refresh().then(() => show(), () => {});
   }
 }
 
@@ -190,7 +194,7 @@ news.addEventListener("about", () => {
   account();
   foot();
 });
-addEventListener("hashchange", () => show(true));
+addEventListener("hashchange", () => location.hash !== shown && show(true));
 theme();
 search();
 account();

@@ -24,7 +24,7 @@ export function image(signal, repository, reference) {
     platform = name;
     load().then(() => view.querySelector(".platform-tabs [aria-pressed=true]")?.focus());
   };
-  listen(signal, news, ["changed"], ({ detail }) => detail === repository && load());
+  listen(signal, news, ["changed"], ({ detail }) => (detail ?? repository) === repository && load());
   load();
   return view;
 }

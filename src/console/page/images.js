@@ -135,7 +135,7 @@ function tags(signal, repository) {
     timer = setTimeout(again, pause);
   };
   search.addEventListener("input", () => soon(120));
-  listen(signal, news, ["changed"], ({ detail }) => detail === repository && soon(300));
+  listen(signal, news, ["changed"], ({ detail }) => (detail ?? repository) === repository && soon(300));
   signal.addEventListener("abort", () => clearTimeout(timer));
   again();
   return h(

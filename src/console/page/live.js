@@ -6,6 +6,8 @@ import { failure, raw } from "./api.js";
 // The server writes at least a comment every 15 seconds.
 const SILENCE = 40_000;
 const FIRST_WAIT = 500;
+// A connection that held for so long was a good one.
+const STEADY = 3000;
 const LONGEST_WAIT = 15_000;
 // A page that nobody looks at leaves its place to others: the server's, and one of the few connections that a browser
 // makes to one host.
@@ -15,6 +17,7 @@ const HIDDEN = 10_000;
 export const live = new EventTarget();
 export const link = { state: "wait", until: null, reason: "" };
 
+let connected = false;
 let running = null;
 let wait = FIRST_WAIT;
 let timer = 0;
@@ -34,8 +37,10 @@ export function connect() {
   clearTimeout(timer);
   running?.abort();
   const own = (running = new AbortController());
+  const begun = Date.now();
   read(own).then(
-    () => own === running && again("The server closed the connection."),
+    // A server that reads its configuration again ends the streams; they come back at once.
+    () => own === running && (Date.now() - begun > STEADY ? soon() : again("The server closed the connection.")),
     (error) => own === running && again(error.status === 0 || !error.status ? "The connection to larder is lost." : error.message, error),
   );
 }
@@ -45,6 +50,11 @@ export function disconnect(state = "off") {
   running?.abort();
   running = null;
   become(state);
+}
+
+function soon() {
+  become("wait");
+  timer = setTimeout(connect, FIRST_WAIT);
 }
 
 function again(reason, error) {
@@ -62,6 +72,9 @@ async function read(own) {
     if (!answer.ok) throw await failure(answer);
     wait = FIRST_WAIT;
     become("live");
+    // What happened since the last connection was told to nobody here.
+    if (connected) tell("changed", { repository: null });
+    connected = true;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     const feed = parser(tell);
     for (;;) {
@@ -116,6 +129,9 @@ function emit(onEvent, type, text) {
   onEvent(type, data);
 }
 
+// A browser may keep a page that was left, with its connections, to show it again when one goes back.
+addEventListener("pagehide", () => running && disconnect("asleep"));
+addEventListener("pageshow", (event) => event.persisted && link.state === "asleep" && connect());
 addEventListener("online", () => link.state === "lost" && connect());
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hidden);

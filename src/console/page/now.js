@@ -116,8 +116,18 @@ function pulls(signal) {
 function pullGroup(repository) {
   const rows = h("div", { class: "rows" });
   const group = h("article", {}, h("header", {}, path(repository)), rows);
-  group.update = ([, list]) => follow(rows, list, (one) => `${one.client} ${one.reference} ${one.since}`, pull);
+  group.update = ([, list]) => follow(rows, numbered(list), ({ key }) => key, ({ one }) => pull(one));
   return group;
+}
+
+// Clients behind one address may take the same thing at the same time.
+function numbered(list) {
+  const seen = new Map();
+  return list.map((one) => {
+    const same = `${one.client} ${one.reference} ${one.since}`;
+    seen.set(same, (seen.get(same) ?? 0) + 1);
+    return { one, key: `${same} ${seen.get(same)}` };
+  });
 }
 
 function pull(first) {
@@ -125,7 +135,7 @@ function pull(first) {
   const sent = h("span", { class: "num" });
   const words = OUTCOMES.find(([key]) => key === first.outcome)?.[1];
   const row = h("div", { class: "pull" }, name(first.client, "mono"), name(short(first.reference), "mono soft"), h("div", { class: "bar thin" }, bar), sent, badge(OUTCOMES.some(([key]) => key === first.outcome) ? first.outcome : "", first.outcome, words));
-  row.update = (one) => {
+  row.update = ({ one }) => {
     say(sent, one.size ? `${bytes(one.sent)} of ${bytes(one.size)}` : bytes(one.sent));
     bar.style.transform = `scaleX(${one.size ? Math.min(1, one.sent / one.size) : 0})`;
   };

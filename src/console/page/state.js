@@ -6,7 +6,7 @@ import { live } from "./live.js";
 /** `about` is the answer of /api/v1/; the rest is the newest state that the events told. */
 export const state = { about: null, fills: [], pulls: [], totals: null, disk: null, warms: new Map() };
 
-/** Events: `about`, `state`, `warm`, `changed` (with the repository in `detail`). */
+/** Events: `about`, `state`, `warm`, `changed` (with the repository in `detail`; null where it may be any). */
 export const news = new EventTarget();
 
 function tell(type, detail) {

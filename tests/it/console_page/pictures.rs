@@ -28,14 +28,13 @@ async fn busy() -> (Hub, Hub, Arc<Larder>, JoinSet<()>) {
     let names = [
         "alpine", "debian", "golang", "nginx", "node", "postgres", "python", "redis",
     ];
+    let mut images = Vec::new();
     for (seed, name) in (0..).zip(names) {
         for (more, tag) in (0..).zip(["latest", "3.12", "3.12-slim"]) {
             let sizes = [400_000 + 70_000 * more, 90_000, 20_000];
-            docker.push(
-                &format!("library/{name}"),
-                tag,
-                &image(seed * 10 + more as u64, &sizes),
-            );
+            let image = image(seed * 10 + more as u64, &sizes);
+            docker.push(&format!("library/{name}"), tag, &image);
+            images.push((name, tag, image));
         }
     }
     github.push("astral-sh/uv", "0.9", &image(900, &[300_000, 40_000]));
@@ -49,22 +48,24 @@ async fn busy() -> (Hub, Hub, Arc<Larder>, JoinSet<()>) {
             larder.push(name, tag, &Image::random(40, &[250_000])).await;
         }
     }
-    let warm = [
-        "alpine",
-        "debian",
-        "golang",
-        "nginx:3.12",
-        "postgres",
-        "python",
-        "python:3.12",
-        "python:3.12-slim",
-        "ghcr.io/astral-sh/uv:0.9",
-    ];
-    let warm = [&["warm"], &warm[..], &["--platform", "linux/amd64"]].concat();
-    for _ in 0..6 {
-        larder.run(&warm).await.expect_success();
+    // What a morning of pulls leaves behind.
+    let mut clients = JoinSet::new();
+    for (name, tag, image) in images.into_iter().skip(2) {
+        let (larder, path) = (Arc::clone(&larder), format!("/v2/library/{name}"));
+        clients.spawn(async move {
+            let child = &image.children()[0];
+            larder.get(&format!("{path}/manifests/{tag}")).await;
+            let digest = child.digest();
+            for _ in 0..9 {
+                larder.get(&format!("{path}/manifests/{digest}")).await;
+                for (digest, _) in child.blobs() {
+                    larder.get(&format!("{path}/blobs/{digest}")).await;
+                }
+            }
+        });
     }
-    docker.fault(Fault::on(Where::blobs()).does(What::Rate(700_000)));
+    clients.join_all().await;
+    docker.fault(Fault::on(Where::blobs()).does(What::Rate(300_000)));
     let mut clients = JoinSet::new();
     for (at, digest) in class.layer_digests().into_iter().enumerate() {
         for _ in 0..12 - 3 * at {
