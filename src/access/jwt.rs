@@ -94,6 +94,15 @@ impl Grant {
             entry.kind == kind && entry.name == name && given
         })
     }
+
+    /// Whether it opens that with some repository.
+    pub fn allows_somewhere(&self, action: &str) -> bool {
+        let mut repositories = self.access.iter().filter(|it| it.kind == "repository");
+        repositories.any(|entry| {
+            let mut given = entry.actions.iter();
+            given.any(|given| given == action || given == "*")
+        })
+    }
 }
 
 /// Go writes an empty list as `null`.

@@ -208,6 +208,18 @@ impl Access {
         }
     }
 
+    /// Whether there is a repository with which `caller` may do that, as far as names tell.
+    pub fn may_somewhere(&self, caller: &Caller, action: Action) -> bool {
+        if self.is_open() || self.0.policy.anonymous_may_somewhere(action) {
+            return true;
+        }
+        match caller.who() {
+            Who::Anonymous => false,
+            Who::User { name, .. } => self.0.policy.user_may_somewhere(name, action),
+            Who::Token(grant) => grant.allows_somewhere(action.as_str()),
+        }
+    }
+
     /// The value of `WWW-Authenticate` for who wanted that. It may hold UTF-8, if the realm does.
     ///
     /// Nothing that is open challenges anybody; asked all the same, it gives a Basic challenge.

@@ -88,6 +88,25 @@ impl Policy {
         self.rules.is_empty() || self.some_rule_allows(Some(user), wanted)
     }
 
+    /// Whether anybody may do that with some repository.
+    pub(super) fn anonymous_may_somewhere(&self, action: Action) -> bool {
+        self.anonymous.contains(&action) || self.some_rule_grants(None, action)
+    }
+
+    /// Whether a verified user may, beyond what anybody may.
+    pub(super) fn user_may_somewhere(&self, user: &str, action: Action) -> bool {
+        self.rules.is_empty() || self.some_rule_grants(Some(user), action)
+    }
+
+    fn some_rule_grants(&self, user: Option<&str>, action: Action) -> bool {
+        self.rules.iter().any(|grant| {
+            let mut names = grant.names.iter();
+            grant.is_for(user)
+                && grant.may.contains(&action)
+                && names.any(|pattern| pattern.is_for(user))
+        })
+    }
+
     fn some_rule_allows(&self, user: Option<&str>, wanted: &Wanted<'_>) -> bool {
         self.rules.iter().any(|grant| grant.allows(user, wanted))
     }

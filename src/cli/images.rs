@@ -74,22 +74,9 @@ pub(super) fn or_configured(
     Ok((unique(warm.images.clone()), platforms.to_vec()))
 }
 
-/// The platform of this machine, as container images name it. They are Linux's wherever docker
-/// runs, but for those of Windows.
+/// The platform of this machine.
 pub(super) fn this_machine() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        other => other,
-    };
-    Platform {
-        os: "linux".to_owned(),
-        architecture: architecture.to_owned(),
-        variant: None,
-    }
+    Platform::of_this_machine()
 }
 
 /// Reads a file, or the standard input.

@@ -3,6 +3,7 @@
 mod table;
 mod upstreams;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, UpstreamName};
 use crate::oci::{Digest, Image, ImagePattern, Reference, RepositoryName, Tag};
-use crate::store::{Inventory, Kind, Store, StoredImage};
+use crate::store::{Inventory, Kind, Marks, Store, StoredImage};
 
 use super::{ConfigOption, images};
 use table::{Table, size};
@@ -66,7 +67,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         let inventory = store.inventory(arguments.all);
         let inventory =
             inventory.map_err(|error| format!("cannot list {}: {error}", root.display()))?;
-        images(arguments, &config, &inventory, now)
+        let marks = store.marks();
+        let marks = marks.map_err(|error| format!("cannot read pins and holds: {error}"))?;
+        let known = Known {
+            marks,
+            ..Known::new(&config)
+        };
+        images(arguments, &known, &inventory, now)
     };
     // Whoever listened may have gone: `larder ls | head`.
     drop(io::stdout().write_all(text.as_bytes()));
@@ -83,11 +90,10 @@ struct Row<'a> {
 
 fn images(
     arguments: &Arguments,
-    config: &Config,
+    known: &Known<'_>,
     inventory: &Inventory,
     now: SystemTime,
 ) -> String {
-    let known = Known::new(config);
     let wanted = |image: &&StoredImage| is_wanted(&arguments.patterns, image);
     let rows = inventory.images.iter().filter(wanted);
     let rows: Vec<_> = rows.map(|image| known.row(image)).collect();
@@ -127,6 +133,8 @@ struct Known<'a> {
     /// The upstreams by their directories.
     upstreams: Vec<(String, &'a UpstreamName)>,
     held: Vec<(RepositoryName, &'a Tag, &'a Digest)>,
+    /// What people said while larder ran.
+    marks: BTreeMap<RepositoryName, Marks>,
 }
 
 impl<'a> Known<'a> {
@@ -136,6 +144,7 @@ impl<'a> Known<'a> {
             config,
             upstreams: names.map(|name| (name.directory(), name)).collect(),
             held: Vec::new(),
+            marks: BTreeMap::new(),
         };
         for (image, digest) in &config.cache.hold {
             if let (Some(name), Reference::Tag(tag)) = (known.directory(image), &image.reference) {
@@ -182,15 +191,18 @@ impl<'a> Known<'a> {
             let mut held = self.held.iter();
             held.any(|(name, held, _)| *name == image.name && *held == tag)
         };
+        let marks = self.marks.get(&image.name);
+        let is_pinned = |tag| {
+            let marked = marks.is_some_and(|marks| marks.pins.contains(tag));
+            marked || pins.iter().any(|pin| pin.fits(&image.name, tag))
+        };
+        let is_marked = |tag| marks.is_some_and(|marks| marks.holds.contains_key(tag));
+        let tag = image.tag.as_ref().filter(|_| is_mirror);
         Row {
             image,
             from,
-            is_pinned: is_mirror
-                && image
-                    .tag
-                    .as_ref()
-                    .is_some_and(|tag| pins.iter().any(|pin| pin.fits(&image.name, tag))),
-            is_held: is_mirror && image.tag.as_ref().is_some_and(is_held),
+            is_pinned: tag.is_some_and(is_pinned),
+            is_held: tag.is_some_and(|tag| is_held(tag) || is_marked(tag)),
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::Acme;
 use crate::config::{Challenge, Config, Level};
+use crate::console::Console;
 use crate::http::{Handler, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
@@ -72,7 +73,9 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     }
     let renewing = acme.clone().map(|acme| renew(acme, stop.token.clone()));
     keep_house(&registry);
-    let handler = handler.among(services.around());
+    let console = Console::new(registry.clone(), stop.token.clone());
+    console.keep_history();
+    let handler = handler.among(services.around()).with_console(console);
     let running = Running {
         file: file.clone(),
         registry: registry.clone(),
@@ -125,6 +128,7 @@ fn keep_house(registry: &Registry) {
     registry.keep_collected();
     registry.keep_within_limits();
     registry.keep_warm();
+    registry.keep_indexed();
 }
 
 /// Gets and renews the certificate until larder stops.

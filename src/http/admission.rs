@@ -14,6 +14,7 @@ use crate::access::{Access, Action, AskedAt, Caller, Unidentified, Wanted, Why};
 use crate::oci::{ErrorCode, Route, Target};
 use crate::registry::{Error, Resolved};
 
+use super::api::{ApiNeeds, asks_quietly};
 use super::error::Refusal;
 use super::handler::{Asked, Turn};
 
@@ -25,6 +26,8 @@ pub(super) enum Needs {
     Somebody,
     /// To list the repositories.
     Catalog,
+    /// To see or do something by the API.
+    Api(ApiNeeds),
     /// To do something with a repository.
     Repository {
         /// Its name as the client knows it, which is what tokens are for.
@@ -103,7 +106,7 @@ impl Turn {
             Ok(_) if is_public => Ok(anybody),
             Ok(_) => Err(refuse(Why::NoCredentials)),
             // A login must not succeed with a wrong password; anything else that is public may.
-            Err(_) if is_public && !matches!(needs, Needs::Somebody) => Ok(anybody),
+            Err(_) if is_public && !matches!(needs, Needs::Somebody | Needs::Api(_)) => Ok(anybody),
             Err(Unidentified::TooBusy) => Err(Refusal::Busy),
             Err(Unidentified::Broken) => Err(Refusal::UsersUnreadable),
             Err(Unidentified::BadCredentials | Unidentified::InvalidToken) => {
@@ -116,6 +119,14 @@ impl Turn {
     pub(super) fn may_pull(&self, caller: &Caller, full: &str) -> bool {
         let access = &self.manners.access;
         access.is_open() || access.may(caller, &Wanted::Repository(full, Action::Pull))
+    }
+
+    /// Why somebody may not decide what is kept of a repository.
+    pub(super) fn may_not_keep(&self, asked: &Asked<'_>, caller: &Caller, name: String) -> Refusal {
+        let needs = Needs::Api(ApiNeeds::Keep(name));
+        let known = (!caller.is_anonymous()).then(|| needs.forbidden(&self.manners.access));
+        let refused = known.flatten();
+        refused.unwrap_or_else(|| self.unauthorized(asked, &needs, Why::NoCredentials))
     }
 
     fn unauthorized(&self, asked: &Asked<'_>, needs: &Needs, why: Why) -> Refusal {
@@ -133,8 +144,10 @@ impl Turn {
             host: &host,
         };
         let wanted = needs.wanted();
+        let is_quiet = matches!(needs, Needs::Api(_)) && asks_quietly(&asked.parts.headers);
+        let challenge = || header_value(&access.challenge(&wanted, why, &at));
         Refusal::Unauthorized {
-            challenge: header_value(&access.challenge(&wanted, why, &at)),
+            challenge: (!is_quiet).then(challenge),
             detail: detail(&wanted),
         }
     }
@@ -151,6 +164,7 @@ fn pulled<'a>(route: &'a Route, method: &Method) -> Option<&'a Target> {
         }
         Route::Root
         | Route::Asset(_)
+        | Route::Api(_)
         | Route::Base
         | Route::Metrics
         | Route::Token { .. }
@@ -170,6 +184,7 @@ fn needs_of(asked: &Asked<'_>, route: &Route, pulled: Option<&Result<Resolved, E
         Route::Root | Route::Asset(_) | Route::Token { .. } => Needs::Nothing,
         _ if *method == Method::OPTIONS => Needs::Somebody,
         Route::Base => Needs::Somebody,
+        Route::Api(route) => Needs::Api(ApiNeeds::of(route, method)),
         // They tell of the registry as a whole, and name upstreams, but no repository.
         Route::Catalog(_) | Route::Metrics => Needs::Catalog,
         Route::Tags(target, _) | Route::Referrers(target, ..) => repository(target, Action::Pull),
@@ -214,6 +229,7 @@ impl Needs {
             Self::Nothing => true,
             Self::Somebody => !caller.is_anonymous(),
             Self::Catalog => access.may(caller, &Wanted::Catalog),
+            Self::Api(needs) => needs.allow(access, caller),
             Self::Repository {
                 asked,
                 full,
@@ -230,6 +246,7 @@ impl Needs {
         match self {
             Self::Nothing | Self::Somebody => Vec::new(),
             Self::Catalog => vec![Wanted::Catalog],
+            Self::Api(needs) => needs.wanted(),
             // Who pushes asks what is there first.
             Self::Repository {
                 asked,
@@ -253,6 +270,7 @@ impl Needs {
             Self::Repository { asked, action, .. } => {
                 format!("you may not {} {asked}", action.as_str())
             }
+            Self::Api(needs) => needs.forbidden(),
             Self::Catalog | Self::Somebody | Self::Nothing => {
                 "you may not list the repositories".to_owned()
             }

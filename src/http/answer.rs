@@ -53,6 +53,13 @@ impl Answer {
         }
     }
 
+    /// An answer with a body whose length nobody knows yet.
+    pub(super) fn of(status: StatusCode, body: Body) -> Self {
+        let mut answer = Self::empty(status).body(body);
+        answer.response.headers_mut().remove(CONTENT_LENGTH);
+        answer
+    }
+
     /// An answer whose body is at hand.
     pub(super) fn full(
         status: StatusCode,

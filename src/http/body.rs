@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use crate::console::Pulling;
 use crate::registry::{BlobReader, Error, Outcome, Part};
 
 use super::accesslog::Entry;
@@ -35,6 +36,7 @@ pub(super) struct Body {
     record: Option<Record>,
     stream: Option<OpenStream>,
     unread: Option<Incoming>,
+    pulling: Option<Pulling>,
 }
 
 /// What is said of a request: in the log, in the access log, and to those who are told of events, when the last of its answer has gone or the client has.
@@ -56,7 +58,11 @@ enum Kind {
     Empty,
     Full(Bytes),
     Blob { frames: Frames, left: u64 },
+    Stream(Texts),
 }
+
+/// Texts that come one by one, until there are no more.
+pub(super) type Texts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// What of a blob comes next. It begins when it is first asked for: by then it is known whether its
 /// connection sends files by itself.
@@ -119,6 +125,17 @@ impl Body {
         })
     }
 
+    /// Something that ends when it ends.
+    pub(super) fn stream(texts: Texts) -> Self {
+        Self::of(Kind::Stream(texts))
+    }
+
+    /// The same body, listed among the answers under way.
+    pub(super) fn listed(mut self, pulling: Pulling) -> Self {
+        self.pulling = Some(pulling);
+        self
+    }
+
     /// The same body, on a connection that sends files by itself.
     pub(super) fn sent_by(&mut self, pieces: &Pieces) {
         if let Kind::Blob {
@@ -137,6 +154,7 @@ impl Body {
             record: None,
             stream: None,
             unread: None,
+            pulling: None,
         }
     }
 
@@ -215,12 +233,16 @@ impl http_body::Body for Body {
                 let next = frames.poll(context);
                 next.map(|frame| whole(frame, left))
             }
+            Kind::Stream(texts) => texts.as_mut().poll_next(context).map(|text| text.map(Ok)),
         };
         if let Some(stream) = &mut self.stream {
             stream.waits_for_us(next.is_pending());
         }
         if let Poll::Ready(Some(Ok(bytes))) = &next {
             self.sent += bytes.len() as u64;
+            if let Some(pulling) = &self.pulling {
+                pulling.sent(bytes.len() as u64);
+            }
             if let Some(record) = &self.record {
                 record.measured.sent(bytes.len() as u64);
             }
@@ -233,15 +255,17 @@ impl http_body::Body for Body {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Blob { left, .. } => *left == 0,
+            Kind::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match &self.kind {
-            Kind::Empty => 0,
-            Kind::Full(bytes) => bytes.len() as u64,
-            Kind::Blob { left, .. } => *left,
-        })
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Blob { left, .. } => SizeHint::with_exact(*left),
+            Kind::Stream(_) => SizeHint::default(),
+        }
     }
 }
 

@@ -12,11 +12,12 @@ use crate::oci::error::{ErrorEntry, error_body};
 use crate::oci::manifest::ManifestError;
 use crate::oci::route::RouteError;
 use crate::oci::{ErrorCode, Reference};
-use crate::registry::{Error, Missing};
+use crate::registry::{Error, MarkError, Missing, WarmRefused};
 use crate::store::StoreError;
 use crate::upstream::UpstreamError;
 
 use super::answer::Answer;
+use super::api::{self, ApiRefusal};
 
 /// The longest that a client is told to wait. Podman sleeps for as long as it is told, four times
 /// over; what is told is when to ask us again, and we know by then.
@@ -44,7 +45,7 @@ pub(super) enum Refusal {
     /// It is not known who is asking, or that he may.
     Unauthorized {
         /// What to say to whom.
-        challenge: HeaderValue,
+        challenge: Option<HeaderValue>,
         /// What was wanted, as Distribution lists it.
         detail: serde_json::Value,
     },
@@ -54,6 +55,8 @@ pub(super) enum Refusal {
     Busy,
     /// There is nothing to verify passwords with.
     UsersUnreadable,
+    /// The API says no.
+    Api(ApiRefusal),
     /// The registry says no.
     Registry(Error),
 }
@@ -64,13 +67,13 @@ impl From<Error> for Refusal {
     }
 }
 
-struct Told {
+pub(super) struct Told {
     status: StatusCode,
     entries: Vec<ErrorEntry>,
 }
 
 impl Told {
-    fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         let entries = vec![ErrorEntry::new(code, message)];
         Self { status, entries }
     }
@@ -89,6 +92,7 @@ impl Refusal {
         let told = match &self {
             Self::Registry(error) => registry_error(error),
             Self::Route(error) => route_error(error),
+            Self::Api(refusal) => api::told(refusal),
             Self::Method { .. } => Told::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 ErrorCode::Unsupported,
@@ -132,7 +136,8 @@ impl Refusal {
         if let Some(challenge) = challenge {
             answer = answer.header(WWW_AUTHENTICATE, challenge);
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
+        let is_full = matches!(self, Self::Api(ApiRefusal::Follow(_)));
+        if status == StatusCode::TOO_MANY_REQUESTS || is_full {
             answer = answer.header(RETRY_AFTER, HeaderValue::from(self.wait()));
         }
         answer
@@ -140,7 +145,7 @@ impl Refusal {
 
     fn challenge(&self) -> Option<HeaderValue> {
         match self {
-            Self::Unauthorized { challenge, .. } => Some(challenge.clone()),
+            Self::Unauthorized { challenge, .. } => challenge.clone(),
             _ => None,
         }
     }
@@ -156,7 +161,11 @@ impl Refusal {
     /// Failures that are not the client's get an id, in the answer and in the log.
     fn with_request_id(&self, told: Told, method: &Method, path: &str) -> Vec<ErrorEntry> {
         let cause = match self {
-            Self::Registry(error) if is_worth_logging(error) => error,
+            Self::Registry(error)
+            | Self::Api(
+                ApiRefusal::Mark(MarkError::Registry(error))
+                | ApiRefusal::Warm(WarmRefused::Registry(error)),
+            ) if is_worth_logging(error) => error,
             _ => return told.entries,
         };
         let id = uuid::Uuid::now_v7().simple().to_string();
@@ -210,11 +219,12 @@ fn route_error(error: &RouteError) -> Told {
         RouteError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
         RouteError::Tag(_) => (StatusCode::BAD_REQUEST, ErrorCode::TagInvalid),
         RouteError::Pagination(_) => (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid),
+        RouteError::Parameter(_) => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
     };
     Told::new(status, code, error.to_string())
 }
 
-fn registry_error(error: &Error) -> Told {
+pub(super) fn registry_error(error: &Error) -> Told {
     match error {
         Error::Unknown { name, what } => unknown(name.as_str(), what),
         Error::NotCached { name, what, .. } => {

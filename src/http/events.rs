@@ -124,7 +124,7 @@ impl News {
 }
 
 /// The repository's full name, by which it can be pulled.
-fn name_of(place: &Place) -> &RepositoryName {
+pub(super) fn name_of(place: &Place) -> &RepositoryName {
     match place {
         Place::Local(repository) => repository.name(),
         Place::Mirror(mirror) => mirror.repository.name(),

@@ -8,15 +8,18 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use url::Url;
 
 use crate::access::Access;
+use crate::console::Console;
 use crate::oci::route::{self, Route, RouteError};
 use crate::registry::{Error, Outcome, Registry, Want};
 
 use super::admission::{self, Admitted};
 use super::answer::{API_VERSION, Answer};
+use super::api;
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::console;
@@ -35,6 +38,7 @@ const PATH: usize = 2048;
 #[derive(Clone)]
 pub struct Handler {
     registry: Registry,
+    console: Console,
     around: Surroundings,
     /// What the configuration says, as a whole: a reload replaces it in one step.
     manners: Arc<RwLock<Arc<Manners>>>,
@@ -44,8 +48,11 @@ pub struct Handler {
 /// signed by the same manners.
 pub(super) struct Turn {
     pub(super) registry: Registry,
+    pub(super) console: Console,
     pub(super) around: Surroundings,
     pub(super) manners: Arc<Manners>,
+    /// The manners of those who come later, for what lasts long.
+    pub(super) current: Arc<RwLock<Arc<Manners>>>,
 }
 
 /// How answers look, and who gets them.
@@ -125,6 +132,7 @@ impl Handler {
     /// A handler for a registry.
     pub fn new(registry: Registry, manners: Manners) -> Self {
         Self {
+            console: Console::new(registry.clone(), CancellationToken::new()),
             registry,
             around: Surroundings::default(),
             manners: Arc::new(RwLock::new(Arc::new(manners))),
@@ -137,6 +145,13 @@ impl Handler {
         *current = Arc::new(manners);
     }
 
+    /// The same handler with another console.
+    #[must_use]
+    pub fn with_console(mut self, console: Console) -> Self {
+        self.console = console;
+        self
+    }
+
     /// The same handler among those who are told of what it does.
     #[must_use]
     pub fn among(mut self, around: Surroundings) -> Self {
@@ -146,12 +161,16 @@ impl Handler {
 
     /// Answers one request. Never fails: what goes wrong is an answer too.
     pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        let manners = self.manners.read();
-        let manners = Arc::clone(&manners.unwrap_or_else(PoisonError::into_inner));
+        let manners = {
+            let manners = self.manners.read();
+            Arc::clone(&manners.unwrap_or_else(PoisonError::into_inner))
+        };
         let turn = Turn {
             registry: self.registry,
+            console: self.console,
             around: self.around,
             manners,
+            current: self.manners,
         };
         turn.handle(request, peer).await
     }
@@ -254,6 +273,7 @@ impl Turn {
             }
         };
         let pulls = is_pull(&route, &parts.method);
+        let is_api = !matches!(route, Route::Api(_));
         let mut user = None;
         let answered = match self.admit(&asked, &route).await {
             Ok(admitted) => {
@@ -269,7 +289,11 @@ impl Turn {
             None if pulls => answer.cache(Outcome::Miss),
             _ => answer,
         };
-        Answered::of(answer, user)
+        Answered {
+            // What is configured for the registry's clients may let foreign pages in.
+            is_api,
+            ..Answered::of(answer, user)
+        }
     }
 
     /// Begins to count a request, by what it announces.
@@ -315,6 +339,7 @@ impl Turn {
         match route {
             Route::Root => Ok(Answer::empty(StatusCode::OK)),
             Route::Base => Ok(Answer::full(StatusCode::OK, "application/json", "{}")),
+            Route::Api(route) => self.api(asked, admitted, route, body).await,
             Route::Token { is_scoped } if get => self.token(asked, is_scoped).await,
             Route::Metrics if !self.manners.metrics => Err(Refusal::Route(RouteError::NotFound)),
             Route::Metrics if get || head => Ok(measured::page(&self.registry, &self.around).await),
@@ -403,9 +428,9 @@ fn name_host(parts: &mut Parts) {
 fn allowed(route: &Route) -> &'static str {
     match route {
         Route::Root | Route::Base => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
-        Route::Asset(_) => "GET, HEAD",
+        Route::Api(route) => api::allowed(route),
         Route::Token { .. } | Route::Catalog(_) | Route::Tags(..) | Route::Referrers(..) => "GET",
-        Route::Metrics => "GET, HEAD",
+        Route::Asset(_) | Route::Metrics => "GET, HEAD",
         Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
         Route::Blob(..) => "DELETE, GET, HEAD",
         Route::Uploads(..) => "POST",

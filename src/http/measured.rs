@@ -27,6 +27,7 @@ pub(super) fn handler(route: Option<&Route>) -> Handler {
         None => Handler::Other,
         Some(Route::Root) => Handler::Root,
         Some(Route::Asset(_)) => Handler::Page,
+        Some(Route::Api(_)) => Handler::Api,
         Some(Route::Base) => Handler::Base,
         Some(Route::Token { .. }) => Handler::Token,
         Some(Route::Metrics) => Handler::Metrics,

@@ -6,6 +6,7 @@
 mod accesslog;
 mod admission;
 mod answer;
+mod api;
 mod around;
 mod body;
 mod conditions;

@@ -4,6 +4,7 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::access::Caller;
+use crate::console::Pulling;
 use crate::metrics::Source;
 use crate::oci::accept::{Accept, Offer};
 use crate::oci::manifest::linux_amd64_child;
@@ -16,7 +17,7 @@ use super::answer::{Answer, FILTERS_APPLIED, etag};
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
-use super::events::News;
+use super::events::{News, name_of};
 use super::handler::{Asked, Turn};
 
 impl Turn {
@@ -189,7 +190,11 @@ impl Turn {
             Answer::empty(StatusCode::NOT_MODIFIED)
         } else {
             let range = conditions::range(headers, &etag);
-            blob_answer(blob, want, range)?
+            let place = name_of(&resolved.place).clone();
+            let client = asked.peer.address.ip().to_canonical();
+            let pulls = self.console.pulls();
+            let list = |size| pulls.begin(place, digest.clone(), client, (size, outcome));
+            blob_answer(blob, want, range, list)?
         };
         let answer = answer
             .digest(digest)
@@ -202,7 +207,12 @@ impl Turn {
     }
 }
 
-fn blob_answer(blob: BlobAnswer, want: Want, range: Option<&str>) -> Result<Answer, Refusal> {
+fn blob_answer(
+    blob: BlobAnswer,
+    want: Want,
+    range: Option<&str>,
+    list: impl FnOnce(u64) -> Pulling,
+) -> Result<Answer, Refusal> {
     let size = blob.size;
     let (status, start, length) = match (want, range::requested(range, size)) {
         (Want::Content, Requested::Unsatisfiable) => return Err(Refusal::Range { size }),
@@ -222,7 +232,8 @@ fn blob_answer(blob: BlobAnswer, want: Want, range: Option<&str>) -> Result<Answ
     }
     Ok(match (want, blob.content) {
         (Want::Content, Some(content)) => {
-            answer.body(Body::blob(content.read(start, start + length), length))
+            let body = Body::blob(content.read(start, start + length), length);
+            answer.body(body.listed(list(length)))
         }
         _ => answer,
     })

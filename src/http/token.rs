@@ -37,7 +37,7 @@ impl Turn {
             Err(Unidentified::Broken) => return Err(Refusal::UsersUnreadable),
             Err(Unidentified::BadCredentials | Unidentified::InvalidToken) => {
                 return Err(Refusal::Unauthorized {
-                    challenge: header_value(&challenge),
+                    challenge: Some(header_value(&challenge)),
                     detail: serde_json::Value::Null,
                 });
             }

@@ -6,6 +6,7 @@
 //! Nothing here knows of HTTP libraries, of files, or of which repository is local.
 
 pub mod accept;
+pub mod api;
 pub mod contents;
 pub mod digest;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod referrer;
 pub mod route;
 pub mod walk;
 
+pub use api::ApiRoute;
 pub use contents::Contents;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::ErrorCode;

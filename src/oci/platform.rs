@@ -33,6 +33,24 @@ pub struct PlatformName {
 pub struct PlatformError;
 
 impl Platform {
+    /// The platform of this machine, as container images name it. They are Linux's wherever docker
+    /// runs, but for those of Windows.
+    pub fn of_this_machine() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "x86" => "386",
+            "powerpc64" => "ppc64le",
+            "loongarch64" => "loong64",
+            other => other,
+        };
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: None,
+        }
+    }
+
     /// Whether a child that an index describes so is for this platform.
     pub fn fits(&self, child: &PlatformName) -> bool {
         child.os.as_ref() == Some(&self.os)

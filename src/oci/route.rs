@@ -5,6 +5,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use super::api::{self, ApiRoute};
 use super::digest::Digest;
 use super::name::{NameError, RepositoryName};
 use super::reference::{Reference, ReferenceError, Tag};
@@ -17,6 +18,8 @@ pub enum Route {
     Root,
     /// `/assets/<file>`: a file of the page that browsers get at `/`
     Asset(String),
+    /// `/api/v1/…`: what the page shows, as JSON
+    Api(ApiRoute),
     /// `/v2/`, where clients find out whether this is a registry.
     Base,
     /// `/token`, where clients that are sent there get a token.
@@ -122,6 +125,9 @@ pub enum RouteError {
     /// `n` is not a number of entries.
     #[error("n must be a whole number, not {0:?}")]
     Pagination(String),
+    /// A parameter is missing, or cannot be read.
+    #[error("the parameter {0} is missing or cannot be read")]
+    Parameter(&'static str),
 }
 
 /// Reads a request's path and query.
@@ -146,6 +152,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
         ["metrics"] => Ok(Route::Metrics),
         ["v2", rest @ ..] => endpoint(rest, None, &query),
         [prefix, "v2", rest @ ..] => endpoint(rest, Some(prefix), &query),
+        ["api", "v1", rest @ ..] => api::parse(rest, &query).map(Route::Api),
         ["assets", file] => Ok(Route::Asset((*file).to_owned())),
         _ => Err(RouteError::NotFound),
     }
@@ -196,7 +203,7 @@ impl Target {
     }
 }
 
-fn parse_reference(text: &str) -> Result<Reference, RouteError> {
+pub(super) fn parse_reference(text: &str) -> Result<Reference, RouteError> {
     text.parse().map_err(|error| match error {
         ReferenceError::Digest => RouteError::Digest(shortened(text)),
         ReferenceError::Tag => RouteError::Tag(shortened(text)),
@@ -208,7 +215,7 @@ fn parse_digest(text: &str) -> Result<Digest, RouteError> {
         .map_err(|_| RouteError::Digest(shortened(text)))
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
@@ -249,7 +256,7 @@ fn cleaned(path: &str) -> Option<String> {
 ///
 /// Only the query string is read, never a body that looks like a form: an upload's bytes are
 /// bytes whatever their `Content-Type`.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     fn parse(text: &str) -> Self {
@@ -260,12 +267,12 @@ impl Query {
         )
     }
 
-    fn get(&self, key: &str) -> Option<&str> {
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(name, _)| name == key);
         values.next().map(|(_, value)| value.as_str())
     }
 
-    fn page(&self) -> Result<Page, RouteError> {
+    pub(super) fn page(&self) -> Result<Page, RouteError> {
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let parsed = digits.then(|| text.parse().ok()).flatten();

@@ -214,15 +214,18 @@ impl Registry {
     }
 
     /// What is not to go, whenever it was used.
-    fn kept(&self, keeping: &Keeping) -> Kept {
+    pub(super) fn kept(&self, keeping: &Keeping) -> Kept {
         let names = self.names();
+        let marks = self.inner.marks.all(&self.inner.store);
         let held = |(target, digest): &(Target, Digest)| match names.for_pull(target).ok()?.place {
             Place::Mirror(mirror) => Some((mirror.repository.name().clone(), digest.clone())),
             Place::Local(_) => None,
         };
+        let held = keeping.holds.iter().filter_map(held);
         Kept {
             pins: keeping.pins.clone(),
-            held: keeping.holds.iter().filter_map(held).collect(),
+            pinned: marks.pinned().collect(),
+            held: held.chain(marks.held()).collect(),
             arriving: self.inner.fills.running(),
         }
     }

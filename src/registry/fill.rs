@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use futures_util::stream;
 use tokio::sync::watch;
@@ -30,6 +30,7 @@ use super::names::Mirror;
 use super::pace::Pace;
 use super::pass::{NotKept, Passing, Rest};
 use super::pour::pour;
+use super::standing::FillNow;
 use super::{Error, Missing, Registry, blocking};
 
 /// The most that is taken from an upstream that does not say how much it will send.
@@ -40,6 +41,8 @@ pub(super) const MAX_UNSIZED: u64 = 64 << 30;
 pub(super) struct Fill {
     /// For which repository the upstream was asked.
     pub(super) source: RepositoryName,
+    upstream: String,
+    since: SystemTime,
     progress: watch::Receiver<Progress>,
     followers: Followers,
 }
@@ -165,6 +168,29 @@ impl Fills {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.values().map(|fill| fill.followers()).sum()
     }
+
+    /// How far each is.
+    pub(super) fn under_way(&self) -> Vec<FillNow> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = |(digest, fill): (&Digest, &Arc<Fill>)| {
+            let (size, written) = match &*fill.progress.borrow() {
+                Progress::Opening | Progress::Failed(_) => (None, 0),
+                Progress::Receiving { content, written } => (Some(content.size()), *written),
+                Progress::Committed(blob) => (Some(blob.size()), blob.size()),
+                Progress::Passing(passing) => (Some(passing.size()), 0),
+            };
+            FillNow {
+                followers: fill.followers(),
+                repository: fill.source.clone(),
+                upstream: fill.upstream.clone(),
+                digest: digest.clone(),
+                size,
+                written,
+                since: fill.since,
+            }
+        };
+        running.iter().map(now).collect()
+    }
 }
 
 impl Registry {
@@ -191,6 +217,8 @@ impl Registry {
         let (sender, receiver) = watch::channel(Progress::Opening);
         let fill = Arc::new(Fill {
             source: mirror.repository.name().clone(),
+            upstream: upstream.name().to_owned(),
+            since: SystemTime::now(),
             progress: receiver,
             followers: Followers::default(),
         });

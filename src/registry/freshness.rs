@@ -77,7 +77,7 @@ impl Registry {
         want: Want,
         now: SystemTime,
     ) -> Result<(ManifestAnswer, Outcome), Error> {
-        if let Some(digest) = self.held(mirror.repository.name(), tag) {
+        if let Some(digest) = self.held_now(mirror, tag).await? {
             return self.held_tag(mirror, tag, &digest, want).await;
         }
         let what = Missing::Manifest(Reference::Tag(tag.clone()));

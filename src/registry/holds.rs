@@ -1,4 +1,5 @@
-//! Tags that stay at a digest, whatever their upstream says: `cache.hold`.
+//! Tags that stay at a digest, whatever their upstream says: by `cache.hold`, or since somebody said
+//! so while larder ran (`marks`).
 //!
 //! A hold is about a mirrored tag. It is answered by the digest alone, so its upstream is never
 //! asked for the tag, and for the digest only while that is not here. The tag's link on the disk
@@ -67,7 +68,7 @@ impl Holds {
         Ok(Self(held))
     }
 
-    fn get(&self, name: &RepositoryName, tag: &Tag) -> Option<&Digest> {
+    pub(super) fn get(&self, name: &RepositoryName, tag: &Tag) -> Option<&Digest> {
         if self.0.is_empty() {
             return None;
         }
@@ -79,7 +80,8 @@ impl Registry {
     /// The digest at which a mirrored tag is held. `name` is the mirror's full name, as the
     /// catalog lists it: `docker.io/library/node`.
     pub fn held(&self, name: &RepositoryName, tag: &Tag) -> Option<Digest> {
-        self.policy().holds.get(name, tag).cloned()
+        let configured = self.policy().holds.get(name, tag).cloned();
+        configured.or_else(|| self.marked_hold(name, tag))
     }
 
     /// All tags that are held, with the full names of their mirrors.
@@ -96,7 +98,9 @@ impl Registry {
         let fits = |(held, at): (&(RepositoryName, Tag), &Digest)| {
             (held.0 == *name && at == digest).then(|| held.1.clone())
         };
-        policy.holds.0.iter().filter_map(fits).collect()
+        let mut tags: Vec<Tag> = policy.holds.0.iter().filter_map(fits).collect();
+        tags.extend(self.marked_at(name, digest));
+        tags
     }
 
     /// A held tag, which is what its digest names.

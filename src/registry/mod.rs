@@ -17,9 +17,12 @@ mod fill;
 mod flight;
 mod freshness;
 mod holds;
+mod index;
+mod inspect;
 mod keeping;
 mod listing;
 mod manifests;
+mod marks;
 mod measured;
 mod memory;
 mod names;
@@ -30,10 +33,12 @@ mod pull;
 mod push;
 mod referrers;
 mod room;
+mod standing;
 mod sweep;
 mod upstreams;
 mod validation;
 mod warm;
+mod warming;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -54,18 +59,24 @@ pub use content::{BlobContent, BlobReader, FilePart, Part};
 pub use error::{Error, Missing};
 pub use evict::Usage;
 pub use holds::HoldError;
+pub use index::Changed;
+pub use inspect::{Inspected, PlatformHere, TagFacts};
 pub use keeping::{Keeping, MinFree};
 pub use listing::Listed;
+pub use marks::MarkError;
 pub use names::{Mirror, Names, Place, Resolved, Source};
 pub use pull::{BlobAnswer, ManifestAnswer, Want};
 pub use push::{Chunk, Pushed};
 pub use referrers::Referrers;
+pub use standing::{Disk, FillNow, UpstreamNow};
 pub use sweep::Purging;
 pub use validation::{Children, Validation};
 pub use warm::{
     Count, Kept, Listener, News, ServerError, Source as WarmSource, Tally, Warm, WarmError, Warmed,
     Wishes, warm,
 };
+
+pub use warming::{WarmLayer, WarmRefused, WarmState, Warming};
 
 /// What the registry needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -122,6 +133,9 @@ struct Inner {
     memory: memory::Memory,
     uploads: push::Sessions,
     room: Arc<room::Room>,
+    marks: marks::Marks,
+    catalogue: index::Catalogue,
+    warmings: warming::Warmings,
 }
 
 struct Policy {
@@ -163,6 +177,9 @@ impl Registry {
                 facts: referrers::Facts::default(),
                 tasks,
                 uploads: push::Sessions::default(),
+                marks: marks::Marks::default(),
+                catalogue: index::Catalogue::default(),
+                warmings: warming::Warmings::default(),
             }),
         })
     }

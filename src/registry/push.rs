@@ -85,7 +85,7 @@ pub struct Pushed {
 
 impl Registry {
     /// Whether clients may push: not while the registry is read-only.
-    fn may_write(&self) -> Result<(), Error> {
+    pub(super) fn may_write(&self) -> Result<(), Error> {
         if self.policy().settings.readonly {
             return Err(Error::Unsupported(
                 "this registry is read-only: storage.maintenance.readonly is on",

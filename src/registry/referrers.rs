@@ -79,7 +79,7 @@ impl Registry {
         Ok((page_of(&all, artifact_type, page), outcome))
     }
 
-    async fn local_referrers(
+    pub(super) async fn local_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,

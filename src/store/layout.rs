@@ -27,6 +27,8 @@
 //!     _mirror/tags/<tag>                               when the tag was last checked upstream
 //!     _mirror/referrers/<alg>/<hex>                    what the upstream last said refers to it
 //!     _mirror/used/<alg>/<hex>                         when the manifest was last pulled
+//!     _mirror/pins/<tag>                               empty: what the tag names is not evicted
+//!     _mirror/holds/<tag>                              the digest at which the tag stays
 //! ```
 //!
 //! All but `larder.*`, `fill`, `damaged.*`, `mediatype`, `owner` and `_mirror` is Distribution's layout, and its
@@ -203,6 +205,22 @@ impl Layout {
         path.push("tags");
         path.push(tag.as_str());
         path
+    }
+
+    pub(super) fn mirror_pins(&self, name: &RepositoryName) -> PathBuf {
+        self.mirror_marker(name).join("pins")
+    }
+
+    pub(super) fn mirror_pin(&self, name: &RepositoryName, tag: &Tag) -> PathBuf {
+        self.mirror_pins(name).join(tag.as_str())
+    }
+
+    pub(super) fn mirror_holds(&self, name: &RepositoryName) -> PathBuf {
+        self.mirror_marker(name).join("holds")
+    }
+
+    pub(super) fn mirror_hold(&self, name: &RepositoryName, tag: &Tag) -> PathBuf {
+        self.mirror_holds(name).join(tag.as_str())
     }
 
     pub(super) fn mirror_referrers(&self, name: &RepositoryName, subject: &Digest) -> PathBuf {

@@ -12,15 +12,18 @@
 mod adopt;
 mod blob;
 mod catalog;
+mod changes;
 mod collect;
 mod damage;
 mod file;
 mod hold;
 mod image;
+mod index;
 mod inventory;
 mod layout;
 mod link;
 mod lock;
+mod marks;
 mod mirror;
 mod offline;
 mod publish;
@@ -48,7 +51,9 @@ pub use blob::Blob;
 pub use collect::{CollectError, Collected, Collection, Eligible, Step};
 pub use damage::Aside;
 pub use image::{Care, ImageHere, PartHere, State};
+pub use index::{Index, Indexed, IndexedImage, Occupied, Outdated, Stamps};
 pub use inventory::{Inventory, StoredImage};
+pub use marks::Marks;
 pub use mirror::TagState;
 pub use offline::{is_offline, set_offline};
 pub use publish::write_secret;
@@ -58,7 +63,7 @@ pub use sweep::{Leftover, Limits, plan};
 pub use trust::{Check, Stamp, Trust, Verdict};
 pub use upload::{Pusher, UploadId, UploadProgress};
 pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
-pub use usage::{Accounts, Age, Evicted, Kept, Order, Space, SurveyError, Totals};
+pub use usage::{Accounts, Age, Candidate, Evicted, Kept, Order, Space, SurveyError, Totals};
 pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;
@@ -139,6 +144,8 @@ struct Inner {
     holds: Holds,
     /// What is linked, for those who keep account of it.
     journal: usage::Journal,
+    /// Which repositories were changed, for those who keep a list.
+    changes: changes::Changes,
     verdicts: trust::Verdicts,
     /// Whether this process is the one that serves the directory.
     lock: Option<lock::Lock>,
@@ -224,6 +231,7 @@ impl Store {
                 layout: Layout::new(root),
                 holds,
                 journal: usage::Journal::default(),
+                changes: changes::Changes::default(),
                 verdicts: trust::Verdicts::default(),
                 lock,
             }),
@@ -276,6 +284,11 @@ impl Store {
 
     fn holds(&self) -> &Holds {
         &self.inner.holds
+    }
+
+    /// Takes note that a repository was changed, after it was.
+    fn changed(&self, name: &RepositoryName, change: changes::Change) {
+        self.inner.changes.note(name, change);
     }
 
     fn journal(&self) -> &usage::Journal {

@@ -8,13 +8,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use crate::oci::manifest::{MAX_SIZE, Need, media_type_of};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
+use super::changes::Change;
 use super::hold::Shared;
 use super::{Blob, Context as _, Staged, Store, StoreError, file, link, publish};
 
@@ -153,6 +154,14 @@ impl Repository {
         link::read(&self.store.layout().tag_link(&self.name, tag))
     }
 
+    /// When a tag was last made to name something, as far as the file system tells.
+    pub fn tagged_at(&self, tag: &Tag) -> Option<SystemTime> {
+        let path = self.store.layout().tag_link(&self.name, tag);
+        path.symlink_metadata()
+            .and_then(|link| link.modified())
+            .ok()
+    }
+
     /// All tags that name something, in byte order; `None` where the repository is unknown.
     pub fn tags(&self) -> Result<Option<Vec<Tag>>, StoreError> {
         let layout = self.store.layout();
@@ -217,7 +226,9 @@ impl Repository {
         self.store.commit(staged, digest, &held)?;
         let journal = self.store.journal();
         journal.layer(&self.name, self.kind, digest, staged.written());
-        link::write(&self.layer_link(digest), digest, &held)
+        link::write(&self.layer_link(digest), digest, &held)?;
+        self.store.changed(&self.name, Change::Added);
+        Ok(())
     }
 
     /// Makes a blob whose data is already stored this repository's too. The caller has made sure
@@ -232,6 +243,7 @@ impl Repository {
         let journal = self.store.journal();
         journal.layer(&self.name, self.kind, digest, size);
         link::write(&self.layer_link(digest), digest, &held)?;
+        self.store.changed(&self.name, Change::Added);
         Ok(true)
     }
 
@@ -291,7 +303,9 @@ impl Repository {
         }
         let journal = self.store.journal();
         journal.manifest(&self.name, self.kind, digest, bytes);
-        link::write(&layout.revision_link(&self.name, digest), digest, held)
+        link::write(&layout.revision_link(&self.name, digest), digest, held)?;
+        self.store.changed(&self.name, Change::Added);
+        Ok(())
     }
 
     /// Points a tag at a manifest that is already stored. The last writer wins, whole.
@@ -307,7 +321,9 @@ impl Repository {
         link::write(&layout.tag_history(&self.name, tag, digest), digest, held)?;
         let journal = self.store.journal();
         journal.tag(&self.name, self.kind, tag, digest);
-        link::write(&layout.tag_link(&self.name, tag), digest, held)
+        link::write(&layout.tag_link(&self.name, tag), digest, held)?;
+        self.store.changed(&self.name, Change::Added);
+        Ok(())
     }
 
     fn layer_link(&self, digest: &Digest) -> PathBuf {
@@ -319,7 +335,9 @@ impl Repository {
         if self.tag(tag)?.is_none() {
             return Ok(false);
         }
-        publish::remove_tree(&self.store.layout().tag(&self.name, tag))
+        let removed = publish::remove_tree(&self.store.layout().tag(&self.name, tag));
+        self.store.changed(&self.name, Change::Added);
+        removed
     }
 
     /// Removes a manifest and every tag that names it. Says which tags those were; `None` where
@@ -336,6 +354,7 @@ impl Repository {
         let layout = self.store.layout();
         publish::remove_file(&layout.revision_media_type(&self.name, digest))?;
         let was_there = publish::remove_file(&layout.revision_link(&self.name, digest))?;
+        self.store.changed(&self.name, Change::Removed);
         Ok(was_there.then_some(removed))
     }
 
@@ -343,7 +362,9 @@ impl Repository {
     pub fn delete_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
         let path = self.store.layout().layer_link(&self.name, digest);
         let linked = link::read(&path)?.is_some();
-        Ok(publish::remove_file(&path)? && linked)
+        let removed = publish::remove_file(&path)?;
+        self.store.changed(&self.name, Change::Removed);
+        Ok(removed && linked)
     }
 
     /// Makes sure that what is about to be linked is of this repository's kind.

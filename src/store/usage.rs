@@ -17,6 +17,7 @@ mod books;
 mod choose;
 mod clock;
 mod journal;
+mod outlook;
 mod picture;
 mod remove;
 mod table;
@@ -38,10 +39,12 @@ pub use clock::Age;
 use clock::{Clock, Saved};
 pub(super) use journal::Journal;
 use journal::{Change, Uses, When};
+pub use outlook::Candidate;
 use picture::Picture;
 use remove::{BATCH, Remover};
+pub(super) use walk::Beside;
 pub use walk::SurveyError;
-use walk::{Beside, survey};
+use walk::survey;
 
 /// What was pulled in this time before stays: whoever pulled a manifest is about to ask for its
 /// layers.

@@ -157,6 +157,16 @@ impl Client {
         self.manifests.ledger.read()
     }
 
+    /// The URL without anything that could be a secret.
+    pub(super) fn shown_url(&self) -> String {
+        let mut url = self.url.clone();
+        // Neither fails where there is a host.
+        _ = url.set_username("");
+        _ = url.set_password(None);
+        url.set_query(None);
+        url.to_string()
+    }
+
     pub(super) fn limited_until(&self) -> Option<SystemTime> {
         self.manifests.closed_until()
     }

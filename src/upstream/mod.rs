@@ -71,6 +71,11 @@ impl Upstream {
         &self.client.name
     }
 
+    /// Where it is asked, to be shown.
+    pub fn url(&self) -> String {
+        self.client.shown_url()
+    }
+
     /// Asks nobody while `allowed` says no, and hangs up within moments when it begins to: then
     /// everything fails as [offline](UpstreamError::Offline). It is asked often, and must be quick.
     pub fn ask_only_while(&self, allowed: impl Fn() -> bool + Send + Sync + 'static) {

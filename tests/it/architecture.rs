@@ -59,7 +59,7 @@ const CRATES: [(&str, &[&str], &str); 10] = [
     (
         "tokio",
         &[
-            "access", "acme", "upstream", "registry", "events", "health", "http", "cli",
+            "access", "acme", "upstream", "registry", "events", "health", "console", "http", "cli",
         ],
         "the pure and the synchronous stay so",
     ),

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::{Digest, RepositoryName};
+use crate::store::changes::Change;
 use crate::store::layout::{inside, link_in};
 use crate::store::{Store, StoreError, file, link, publish};
 
@@ -66,7 +67,7 @@ impl Remover<'_> {
         condemned: Vec<(&'f Digest, &'f Link)>,
     ) -> Result<usize, CollectError> {
         let path = |digest: &Digest| self.store.layout().revision_link(name, digest);
-        self.links(condemned, path, |digest, path, now| {
+        let removed = self.links(condemned, path, |digest, path, now| {
             if marking.keeps(digest) {
                 return Ok(false);
             }
@@ -81,7 +82,9 @@ impl Remover<'_> {
                 }
             }
             Ok(false)
-        })
+        });
+        self.store.changed(name, Change::Removed);
+        removed
     }
 
     /// Removes what tags once named.
@@ -109,14 +112,16 @@ impl Remover<'_> {
         linked: &mut HashSet<Digest>,
     ) -> Result<usize, CollectError> {
         let path = |digest: &Digest| self.store.layout().layer_link(name, digest);
-        self.links(condemned, path, |_, path, now| {
+        let removed = self.links(condemned, path, |_, path, now| {
             match now {
                 Now::Touched => linked.extend(link::read(path)?),
                 Now::Gone => {}
                 Now::Same => return publish::unlink(path),
             }
             Ok(false)
-        })
+        });
+        self.store.changed(name, Change::Removed);
+        removed
     }
 
     /// Looks at links once more, with nobody linking: `remove` is told what has become of each, and

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
-use crate::oci::{Digest, ImagePattern, RepositoryName};
+use crate::oci::{Digest, ImagePattern, RepositoryName, Tag};
 
 use super::clock::Age;
 use super::picture::{Picture, Place, Repository};
@@ -20,6 +20,8 @@ use super::table::{Id, IdMap, NONE, Spread};
 pub struct Kept {
     /// What tags of these names now name.
     pub pins: Vec<ImagePattern>,
+    /// The same, one by one.
+    pub pinned: Vec<(RepositoryName, Tag)>,
     /// Single manifests.
     pub held: Vec<(RepositoryName, Digest)>,
     /// Blobs that are being fetched: the images that they are for.
@@ -70,14 +72,7 @@ pub(super) fn choose(picture: &Picture, spared: &Spared, demand: Demand, most: u
         .map(Reverse)
         .collect::<Vec<_>>()
         .into();
-    let mut trial = Trial {
-        picture,
-        spared,
-        named: HashMap::default(),
-        links: IdMap::default(),
-        choice: Choice::default(),
-        helps: false,
-    };
+    let mut trial = Trial::new(picture, spared);
     while let Some(Reverse(unit)) = waiting.pop() {
         let choice = &trial.choice;
         let is_due = demand.unused_since.is_some_and(|since| unit.used < since);
@@ -93,6 +88,34 @@ pub(super) fn choose(picture: &Picture, spared: &Spared, demand: Demand, most: u
         }
     }
     trial.choice
+}
+
+/// The images in the order in which they would go, if nobody came for them, with what each would
+/// free when those before it are gone; `wanted` decides which of them count towards `most`.
+pub(super) fn preview(
+    picture: &Picture,
+    spared: &Spared,
+    most: usize,
+    mut wanted: impl FnMut(Unit) -> bool,
+) -> Vec<(Unit, u64)> {
+    let mut waiting: BinaryHeap<Reverse<Unit>> = units(picture)
+        .filter(|unit| !spared.contains(&(unit.place, unit.id)))
+        .map(Reverse)
+        .collect::<Vec<_>>()
+        .into();
+    let mut trial = Trial::new(picture, spared);
+    let mut next = Vec::new();
+    while next.len() < most
+        && let Some(Reverse(unit)) = waiting.pop()
+    {
+        let before = trial.choice.bytes;
+        trial.helps = false;
+        trial.remove(unit);
+        if trial.helps && wanted(unit) {
+            next.push((unit, trial.choice.bytes - before));
+        }
+    }
+    next
 }
 
 /// Every image and every layer that belongs to none, as it was last used.
@@ -146,7 +169,18 @@ struct Trial<'a> {
     helps: bool,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    fn new(picture: &'a Picture, spared: &'a Spared) -> Self {
+        Self {
+            picture,
+            spared,
+            named: HashMap::default(),
+            links: IdMap::default(),
+            choice: Choice::default(),
+            helps: false,
+        }
+    }
+
     fn remove(&mut self, unit: Unit) {
         let place = unit.place;
         let Some(repository) = self.picture.repository(place) else {
@@ -201,6 +235,11 @@ pub(super) fn spared(picture: &Picture, kept: &Kept) -> Spared {
         let pinned = tags.filter(|(tag, _)| patterns.iter().any(|pin| pin.fits(name, tag)));
         spared.extend(pinned.map(|(_, id)| (place, *id)));
     }
+    let pinned = |(name, tag): &(RepositoryName, Tag)| {
+        let place = picture.known(name)?;
+        Some((place, *picture.repository(place)?.tags.get(tag)?))
+    };
+    spared.extend(kept.pinned.iter().filter_map(pinned));
     let found = |(name, digest): &(RepositoryName, Digest)| {
         Some((picture.known(name)?, picture.digests.known(digest)?))
     };

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::oci::{RepositoryName, Tag};
+use crate::store::changes::Change;
 use crate::store::layout::inside;
 use crate::store::{Kind, Store, StoreError, file, publish};
 
@@ -216,6 +217,7 @@ impl<'a> Remover<'a> {
         // Hints: what stays of them does no harm.
         drop(publish::unlink(&layout.mirror_used(&name, &digest)));
         drop(publish::unlink(&layout.mirror_referrers(&name, &digest)));
+        self.store.changed(&name, Change::Removed);
         let free = books.drop_manifest(place, id);
         for id in free {
             self.queue.push_front(Step::Layer(place, id));
@@ -240,6 +242,7 @@ impl<'a> Remover<'a> {
         if goes {
             let layout = self.store.layout();
             self.unlink(&layout.tag_link(&name, &tag))?;
+            self.store.changed(&name, Change::Added);
             books.drop_tag(place, &tag);
             self.queue.push_front(Step::History(place, tag));
         }
@@ -299,6 +302,7 @@ impl<'a> Remover<'a> {
         let link = self.store.layout().layer_link(&name, &digest);
         self.unlink(&link)?;
         remove_directory_of(&link);
+        self.store.changed(&name, Change::Removed);
         if let Some(target) = books.drop_layer(place, id) {
             self.queue.push_front(Step::Data(target));
         }
@@ -349,6 +353,10 @@ impl<'a> Remover<'a> {
         }
         // The marker stays for as long as there is anything that it marks.
         if layers.exists() || manifests.exists() {
+            return Ok(());
+        }
+        // Nor does what people said of it go.
+        if self.store.has_marks(&name)? {
             return Ok(());
         }
         publish::unlink_tree(&layout.mirror_marker(&name))?;

@@ -51,10 +51,10 @@ pub(super) struct Survey {
 
 /// What tells whether somebody has linked something beside this process: any change of this file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Beside(Option<(u64, SystemTime)>);
+pub(in crate::store) struct Beside(Option<(u64, SystemTime)>);
 
 impl Beside {
-    pub(super) fn of(store: &Store) -> Self {
+    pub(in crate::store) fn of(store: &Store) -> Self {
         let metadata = Layout::beside(&store.inner.root).symlink_metadata();
         Self(metadata.ok().and_then(|it| {
             let modified = it.modified().ok()?;

@@ -1,7 +1,7 @@
 //! Every route, with every method, for everybody who may come, on every class of object.
 
-use larder::oci::Route;
 use larder::oci::route::parse;
+use larder::oci::{ApiRoute, Route};
 use serde_json::json;
 
 use super::{Identity, USERS, protected, rules};
@@ -27,10 +27,45 @@ fn row(route: &Route) -> usize {
         Route::Referrers(..) => 9,
         Route::Metrics => 10,
         Route::Asset(_) => 11,
+        Route::Api(route) => 12 + api_row(route),
     }
 }
 
-const ROWS: usize = 12;
+/// The same for the routes of the API.
+fn api_row(route: &ApiRoute) -> usize {
+    match route {
+        ApiRoute::Tags { .. } => 0,
+        ApiRoute::Image { .. } => 1,
+        ApiRoute::Pin(..) => 2,
+        ApiRoute::Hold(..) => 3,
+        ApiRoute::State => 4,
+        ApiRoute::History(_) => 5,
+        ApiRoute::Events => 6,
+        ApiRoute::Repositories { .. } => 7,
+        ApiRoute::Upstreams => 8,
+        ApiRoute::Evictions(_) => 9,
+        ApiRoute::Clients => 10,
+        ApiRoute::Search { .. } => 11,
+        ApiRoute::Warm => 12,
+        ApiRoute::Warming(_) => 13,
+    }
+}
+
+const ROWS: usize = 26;
+
+/// What of the API names no repository: what it shows is decided name by name.
+const GENERAL: [&str; 10] = [
+    "/api/v1/",
+    "/api/v1/history",
+    "/api/v1/events",
+    "/api/v1/repositories?search=a",
+    "/api/v1/upstreams",
+    "/api/v1/evictions",
+    "/api/v1/clients",
+    "/api/v1/search?q=a",
+    "/api/v1/warm",
+    "/api/v1/warm/some-id",
+];
 
 /// What a matrix is tried on.
 struct Objects {
@@ -68,6 +103,18 @@ impl Objects {
     }
 }
 
+/// The same for what of the API names a repository.
+fn api_paths(name: &str, manifest: &str) -> Vec<String> {
+    let api = "/api/v1";
+    vec![
+        format!("{api}/tags?repository={name}&tag=1"),
+        format!("{api}/image?repository={name}&reference=1"),
+        format!("{api}/image?repository={name}&reference={manifest}"),
+        format!("{api}/pins?repository={name}&tag=1"),
+        format!("{api}/holds?repository={name}&tag=1&digest={manifest}"),
+    ]
+}
+
 fn rows(paths: &[String]) -> Vec<usize> {
     let route = |path: &String| {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -78,6 +125,7 @@ fn rows(paths: &[String]) -> Vec<usize> {
 
 async fn send(larder: &Larder, who: Identity, method: &str, path: &str) -> Answer {
     let request = who.request(larder, method, path).body("{}");
+    let request = request.header("x-larder-action", "1");
     larder.send(request).await
 }
 
@@ -134,8 +182,10 @@ async fn nobody_gets_or_changes_what_is_not_his() {
     let (larder, image, objects) = stocked(&hub, &users).await;
     hub.clear_log();
     let mut seen = vec![0, 1, 2, 3, 10, 11];
+    seen.extend(rows(&GENERAL.map(str::to_owned)));
     for name in ["team/app", "library/x", "docker.io/library/x", "team/none"] {
-        let paths = objects.paths(name);
+        let mut paths = objects.paths(name);
+        paths.extend(api_paths(name, &objects.manifest));
         seen.extend(rows(&paths));
         for path in &paths {
             for method in METHODS {
@@ -144,7 +194,14 @@ async fn nobody_gets_or_changes_what_is_not_his() {
                     let what = format!("{who:?} {method} {path}: {refused:?}");
                     assert_eq!(refused.status, 401, "{what}");
                     let challenge = refused.header("www-authenticate");
-                    assert_eq!(challenge, "Basic realm=\"the larder\"", "{what}");
+                    // To its own page the API says nothing that a browser would ask for.
+                    let is_quiet = path.starts_with("/api/") && method != "OPTIONS";
+                    let expected = if is_quiet {
+                        ""
+                    } else {
+                        "Basic realm=\"the larder\""
+                    };
+                    assert_eq!(challenge, expected, "{what}");
                     if method != "HEAD" {
                         assert_eq!(refused.code(), "UNAUTHORIZED", "{what}");
                     }
@@ -210,8 +267,11 @@ async fn who_may_is_let_through_on_every_route() {
 async fn what_exists_looks_like_what_does_not_to_who_may_not_see_it() {
     let (hub, users) = (Hub::start().await, Htpasswd::new(&USERS));
     let (larder, _, objects) = stocked(&hub, &users).await;
-    let pairs = objects.paths("team/app").into_iter();
-    for (there, not_there) in pairs.zip(objects.paths("team/non")) {
+    let paths = |name| {
+        let api = api_paths(name, &objects.manifest);
+        objects.paths(name).into_iter().chain(api)
+    };
+    for (there, not_there) in paths("team/app").zip(paths("team/non")) {
         for method in METHODS {
             for who in [Identity::Anonymous, Identity::WrongPassword, Identity::Bob] {
                 let one = send(&larder, who, method, &there).await;

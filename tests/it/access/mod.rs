@@ -1,6 +1,7 @@
 //! Who may do what: the whole of it, on the wire.
 
 mod challenges;
+mod console;
 mod matrix;
 mod secrets;
 mod sessions;
