@@ -107,7 +107,8 @@ function layer(first) {
     dots.style.setProperty("--n", Math.min(one.followers, MOST_DOTS));
   };
   row.move = (at) => {
-    const part = length ? Math.min(1, (at - start) / length) : 1;
+    // A frame's time is that of its beginning, which may be before the news came.
+    const part = length ? Math.min(1, Math.max(0, (at - start) / length)) : 1;
     shown = from + (now.written - from) * part;
     bar.style.transform = `scaleX(${now.size ? Math.min(1, shown / now.size) : 0})`;
     say(written, now.size ? `${bytes(shown)} of ${bytes(now.size)}` : bytes(shown));

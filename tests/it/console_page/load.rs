@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use super::{assert_content, visit, write_many};
+use super::{assert_content, crowd, visit, write_many};
 use crate::support::programs::{Browser, Larder, Options};
 
 /// Notes when a view is complete: in the page, from its first moment on, so that nothing of the
@@ -36,8 +36,9 @@ async fn the_page_is_complete_within_200_ms_with_1000_repositories_and_20000_tag
         // The first time larder may still be counting.
         visit(&browser, &larder, view).await;
         browser.until("return window.completeAt").await;
-        let mut times = Vec::new();
+        let (mut times, mut crowded) = (Vec::new(), 1.0_f64);
         for _ in 0..7 {
+            crowded = crowded.max(crowd());
             let off = serde_json::json!({ "cacheDisabled": true });
             browser.tool("Network.setCacheDisabled", off).await;
             visit(&browser, &larder, view).await;
@@ -46,7 +47,7 @@ async fn the_page_is_complete_within_200_ms_with_1000_repositories_and_20000_tag
         }
         // What else the machine does only ever adds to it.
         let best = times.iter().copied().fold(f64::INFINITY, f64::min);
-        assert!(best < 200.0, "{view}: {times:?}");
+        assert!(best < 200.0 * crowded, "{view}: {times:?}, {crowded}");
     }
     assert_content(&browser).await;
     drop(browser);
