@@ -4,12 +4,10 @@
 import { isLoggedIn, keep, unauthorized } from "./api.js";
 import { fill, h, icon, name, say } from "./dom.js";
 import { ago } from "./format.js";
-import { image } from "./image.js";
 import { images } from "./images.js";
 import { connect, disconnect, link, live } from "./live.js";
 import { now } from "./now.js";
 import { failed, toast } from "./parts.js";
-import { login, setup, upstreams } from "./pages.js";
 import { search } from "./search.js";
 import { news, refresh, state } from "./state.js";
 
@@ -37,17 +35,27 @@ function build(signal, { view, rest }) {
       return [rest || "Images", images(signal, rest)];
     case "image": {
       const at = rest.includes("@") ? rest.lastIndexOf("@") : rest.lastIndexOf(":");
-      return [rest, image(signal, rest.slice(0, at), rest.slice(at + 1))];
+      return [rest, later(signal, import("./image.js"), ({ image }) => image(signal, rest.slice(0, at), rest.slice(at + 1)))];
     }
     case "upstreams":
-      return ["Upstreams", upstreams(signal)];
+      return ["Upstreams", later(signal, import("./pages.js"), ({ upstreams }) => upstreams(signal))];
     case "setup":
-      return ["Set up", setup(signal)];
+      return ["Set up", later(signal, import("./pages.js"), ({ setup }) => setup(signal))];
     case "login":
-      return ["Log in", login(signal, entered)];
+      return ["Log in", later(signal, import("./pages.js"), ({ login }) => login(signal, entered))];
     default:
       return ["Not found", failed(Object.assign(new Error("This page has no such view."), { status: 404 }))];
   }
+}
+
+// What few look at first is loaded when it is looked at.
+function later(signal, module, make) {
+  const place = h("div", {}, h("p", { class: "wait" }, "Loading …"));
+  module.then(
+    (views) => signal.aborted || fill(place, make(views)),
+    () => fill(place, failed(new Error("A part of this page can’t be loaded."), () => show())),
+  );
+  return place;
 }
 
 function show(focus = false) {

@@ -1,6 +1,6 @@
 //! Debian's chromium, driven by its chromedriver over loopback: a person in front of the page.
 //!
-//! The protocol is WebDriver's (<https://www.w3.org/TR/webdriver2/>), which is JSON over HTTP, and
+//! The protocol is `WebDriver`'s (<https://www.w3.org/TR/webdriver2/>), which is JSON over HTTP, and
 //! chromedriver's own command for the developer tools, which sets what a machine looks like.
 
 use std::path::Path;
@@ -42,7 +42,7 @@ pub(crate) struct Browser {
     session: String,
 }
 
-/// A key that is not a letter, as WebDriver writes it.
+/// A key that is not a letter, as `WebDriver` writes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key {
     Tab,
