@@ -28,7 +28,37 @@ const INDEX: File = File {
 };
 
 /// All files but the page itself: `/assets/<name>`.
-const ASSETS: [File; 0] = [];
+const ASSETS: [File; 17] = [
+    File {
+        name: "style.css",
+        media_type: "text/css; charset=utf-8",
+        text: include_str!("page/style.css"),
+    },
+    script("actions.js", include_str!("page/actions.js")),
+    script("api.js", include_str!("page/api.js")),
+    script("app.js", include_str!("page/app.js")),
+    script("chart.js", include_str!("page/chart.js")),
+    script("dom.js", include_str!("page/dom.js")),
+    script("fills.js", include_str!("page/fills.js")),
+    script("format.js", include_str!("page/format.js")),
+    script("image.js", include_str!("page/image.js")),
+    script("images.js", include_str!("page/images.js")),
+    script("live.js", include_str!("page/live.js")),
+    script("now.js", include_str!("page/now.js")),
+    script("pages.js", include_str!("page/pages.js")),
+    script("parts.js", include_str!("page/parts.js")),
+    script("search.js", include_str!("page/search.js")),
+    script("state.js", include_str!("page/state.js")),
+    script("theme.js", include_str!("page/theme.js")),
+];
+
+const fn script(name: &'static str, text: &'static str) -> File {
+    File {
+        name,
+        media_type: "text/javascript; charset=utf-8",
+        text,
+    }
+}
 
 /// The tags of all files: the page's first, then those of [`ASSETS`] in their order.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -53,7 +83,61 @@ fn tag(at: usize) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn the_page_names_all_of_its_files_and_no_others() {
+        let named = |text: &str| -> BTreeSet<String> {
+            let after = text.split("assets/").skip(1);
+            after
+                .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+                .collect()
+        };
+        let there: BTreeSet<String> = ASSETS.iter().map(|file| file.name.to_owned()).collect();
+        let mut used = named(INDEX.text);
+        for file in ASSETS.iter().filter(|file| file.name.ends_with(".js")) {
+            for import in file.text.split("\"./").skip(1) {
+                let (module, _) = import.split_once('"').unwrap();
+                used.insert(module.to_owned());
+            }
+        }
+        assert_eq!(used, there);
+    }
+
+    /// What a browser loads is 150 kB at most, with the JSON that it shows first.
+    #[test]
+    fn all_of_it_is_small() {
+        let files = [INDEX].into_iter().chain(ASSETS);
+        let size: usize = files.map(|file| file.text.len()).sum();
+        assert!(size < 130_000, "{size}");
+    }
+
+    /// The rule that keeps names from becoming markup, whatever is in them.
+    #[test]
+    fn nothing_in_it_reads_markup_or_code_from_text() {
+        let readers = [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "DOMParser",
+            "createContextualFragment",
+            "setHTMLUnsafe",
+            "srcdoc",
+            "eval(",
+            "new Function",
+        ];
+        for file in ASSETS {
+            for reader in readers {
+                assert!(!file.text.contains(reader), "{}: {reader}", file.name);
+            }
+            for import in file.text.split("import(").skip(1) {
+                assert!(import.starts_with("\"./"), "{}: {import}", file.name);
+            }
+        }
+    }
 
     #[test]
     fn each_file_has_a_tag_of_its_own() {

@@ -24,6 +24,7 @@ mod conformance;
 mod console_api;
 mod crowds;
 mod doctor;
+mod console_page;
 mod evict;
 mod full_disk;
 mod health;

@@ -7,6 +7,7 @@
 //! proxy on a closed port, and so fails at once.
 
 mod archive;
+mod browser;
 mod buildah;
 mod containerd;
 mod curl;
@@ -31,6 +32,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 pub(crate) use self::archive::File;
+pub(crate) use self::browser::{Browser, Key};
 pub(crate) use self::buildah::Buildah;
 pub(crate) use self::containerd::Containerd;
 pub(crate) use self::curl::Curl;
@@ -68,6 +70,8 @@ const PACKAGES: [(&str, &str); 15] = [
     ("strace", "strace"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 /// What a command printed, and whether it succeeded.
