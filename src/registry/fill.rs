@@ -11,8 +11,9 @@
 //!
 //! What cannot be stored is passed on: see `pass`.
 
+mod now;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -30,8 +31,9 @@ use super::names::Mirror;
 use super::pace::Pace;
 use super::pass::{NotKept, Passing, Rest};
 use super::pour::pour;
-use super::standing::FillNow;
 use super::{Error, Missing, Registry, blocking};
+pub(super) use now::Follower;
+use now::Followers;
 
 /// The most that is taken from an upstream that does not say how much it will send.
 pub(super) const MAX_UNSIZED: u64 = 64 << 30;
@@ -45,33 +47,6 @@ pub(super) struct Fill {
     since: SystemTime,
     progress: watch::Receiver<Progress>,
     followers: Followers,
-}
-
-/// How many answers wait for a fill or are read from it: one for each [`Follower`].
-#[derive(Clone, Debug, Default)]
-struct Followers(Arc<AtomicUsize>);
-
-/// One of them, as long as it lives.
-#[derive(Debug)]
-pub(super) struct Follower(Followers);
-
-impl Followers {
-    fn one(&self) -> Follower {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Follower(self.clone())
-    }
-}
-
-impl Clone for Follower {
-    fn clone(&self) -> Self {
-        self.0.one()
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The fills under way, by what they fetch.
@@ -126,7 +101,7 @@ impl Fill {
 
     /// How many answers wait for it or are read from it.
     pub(super) fn followers(&self) -> usize {
-        self.followers.0.load(Ordering::Relaxed)
+        self.followers.count()
     }
 
     /// Content that is too small to be announced before it is verified.
@@ -161,35 +136,6 @@ impl Fills {
         fills
             .map(|(digest, fill)| (fill.source.clone(), digest.clone()))
             .collect()
-    }
-
-    /// How many answers depend on those under way.
-    pub(super) fn followers(&self) -> usize {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.values().map(|fill| fill.followers()).sum()
-    }
-
-    /// How far each is.
-    pub(super) fn under_way(&self) -> Vec<FillNow> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = |(digest, fill): (&Digest, &Arc<Fill>)| {
-            let (size, written) = match &*fill.progress.borrow() {
-                Progress::Opening | Progress::Failed(_) => (None, 0),
-                Progress::Receiving { content, written } => (Some(content.size()), *written),
-                Progress::Committed(blob) => (Some(blob.size()), blob.size()),
-                Progress::Passing(passing) => (Some(passing.size()), 0),
-            };
-            FillNow {
-                followers: fill.followers(),
-                repository: fill.source.clone(),
-                upstream: fill.upstream.clone(),
-                digest: digest.clone(),
-                size,
-                written,
-                since: fill.since,
-            }
-        };
-        running.iter().map(now).collect()
     }
 }
 
