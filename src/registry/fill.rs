@@ -11,6 +11,8 @@
 //!
 //! What cannot be stored is passed on: see `pass`.
 
+mod now;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -30,8 +32,9 @@ use super::names::Mirror;
 use super::pace::Pace;
 use super::pass::{NotKept, Passing, Rest};
 use super::pour::pour;
-use super::standing::FillNow;
 use super::{Error, Missing, Registry, blocking};
+pub(super) use now::Follower;
+use now::Followers;
 
 /// The most that is taken from an upstream that does not say how much it will send.
 pub(super) const MAX_UNSIZED: u64 = 64 << 30;
@@ -134,35 +137,6 @@ impl Fills {
         fills
             .map(|(digest, fill)| (fill.source.clone(), digest.clone()))
             .collect()
-    }
-
-    /// How many answers depend on those under way.
-    pub(super) fn followers(&self) -> usize {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.values().map(|fill| fill.followers()).sum()
-    }
-
-    /// How far each is.
-    pub(super) fn under_way(&self) -> Vec<FillNow> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = |(digest, fill): (&Digest, &Arc<Fill>)| {
-            let (size, written) = match &*fill.progress.borrow() {
-                Progress::Opening | Progress::Failed(_) => (None, 0),
-                Progress::Receiving { content, written } => (Some(content.size()), *written),
-                Progress::Committed(blob) => (Some(blob.size()), blob.size()),
-                Progress::Passing(passing) => (Some(passing.size()), 0),
-            };
-            FillNow {
-                followers: fill.followers(),
-                repository: fill.source.clone(),
-                upstream: fill.upstream.clone(),
-                digest: digest.clone(),
-                size,
-                written,
-                since: fill.since,
-            }
-        };
-        running.iter().map(now).collect()
     }
 }
 
