@@ -7,12 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::Acme;
 use crate::config::{Challenge, Config, Level};
-use crate::http::{Handler, Server, Stop};
+use crate::http::{Given, Handler, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
 
 use super::reload::Running;
 use super::services::Services;
+use super::supervisor::{self, State};
 use super::{ConfigFile, adopt, log, parts};
 
 /// How long a read or write that is under way at the very end may take.
@@ -23,11 +24,13 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
     let config = file.load()?;
     log::start(&config.log, &config.log.fields);
     warn_of(&config);
+    // Before there are threads: what is taken over is taken out of the environment.
+    let given = supervisor::socket()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(serve(config, file))?;
+    runtime.block_on(serve(config, file, given))?;
     // What is being written is written to its end. This also joins the threads: detaching one
     // that is just ending, as a runtime that is dropped at once does, can crash in glibc.
     runtime.shutdown_timeout(LAST_WRITES);
@@ -44,7 +47,7 @@ pub(super) fn warn_of(config: &Config) {
     }
 }
 
-async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
+async fn serve(config: Config, file: &ConfigFile, given: Option<Given>) -> Result<(), String> {
     // Before anybody is told that we are here: a signal that nobody catches ends the process.
     let signals = Signals::catch()?;
     let secret = uuid::Uuid::new_v4().to_string() + &uuid::Uuid::new_v4().to_string();
@@ -57,7 +60,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
     let registry = registry.map_err(|error| error.to_string())?;
     let handler = Handler::new(registry.clone(), parts::manners(&config, access.clone())?);
     let acme = parts::acme(&config);
-    let server = bind(&config, acme.as_ref()).await?;
+    let server = bind(&config, acme.as_ref(), given).await?;
     let stop = Stop {
         token: CancellationToken::new(),
         patience: config.http.drain_timeout,
@@ -85,6 +88,7 @@ async fn serve(config: Config, file: &ConfigFile) -> Result<(), String> {
         secret,
     };
     let signals = signals.watch(stop.token.clone(), running);
+    supervisor::tell(State::Ready);
     let finished = server.run(handler, stop).await;
     if !finished {
         tracing::warn!("some answers were not finished in time");
@@ -112,8 +116,17 @@ async fn open_store(config: &Config) -> Result<Store, String> {
     opening.await.map_err(|error| error.to_string())?
 }
 
-async fn bind(config: &Config, acme: Option<&Acme>) -> Result<Server, String> {
-    let server = Server::bind(&parts::listen(config), parts::tls(config, acme)).await;
+/// A socket that was given counts, and not the address that is configured.
+async fn bind(
+    config: &Config,
+    acme: Option<&Acme>,
+    given: Option<Given>,
+) -> Result<Server, String> {
+    let tls = parts::tls(config, acme);
+    let server = match given {
+        Some(given) => Server::on(given, tls),
+        None => Server::bind(&parts::listen(config), tls).await,
+    };
     let server = server.map_err(|error| error.to_string())?;
     Ok(server.with_h2c(config.http.h2c))
 }
@@ -202,7 +215,9 @@ impl Signals {
                     _ = self.terminate.recv() => {}
                     _ = self.interrupt.recv() => {}
                     _ = self.hangup.recv() => {
+                        supervisor::tell(State::Reloading);
                         running = running.reload().await;
+                        supervisor::tell(State::Ready);
                         continue;
                     }
                 }
@@ -213,6 +228,7 @@ impl Signals {
                 tracing::info!(
                     "stopping: waiting for answers under way (a second signal stops at once)"
                 );
+                supervisor::tell(State::Stopping);
                 stop.cancel();
             }
         };

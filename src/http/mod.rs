@@ -26,5 +26,5 @@ pub use accesslog::AccessLog;
 pub use around::Surroundings;
 pub use debug::{Debug, DebugServer};
 pub use handler::{Handler, HeaderError, Manners, headers};
-pub use server::{Listen, Server, ServerError, Stop};
+pub use server::{Given, Listen, Server, ServerError, Stop};
 pub use tls::{ClientAuth, Tls, TlsError, TlsSettings};

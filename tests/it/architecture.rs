@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates that only some modules may name, with the reason.
-const CRATES: [(&str, &[&str], &str); 9] = [
+const CRATES: [(&str, &[&str], &str); 10] = [
     (
         "reqwest",
         &["acme", "upstream", "outbound", "events", "health"],
@@ -61,6 +61,11 @@ const CRATES: [(&str, &[&str], &str); 9] = [
     ("saphyr", &["config"], "YAML is the configuration's"),
     ("clap", &["cli"], "arguments are the command line's"),
     ("tar", &["bundle"], "only bundles are archives"),
+    (
+        "listenfd",
+        &["cli"],
+        "the environment is the command line's",
+    ),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
 
