@@ -35,6 +35,7 @@ mod mirror_tags;
 mod names;
 mod notifications;
 mod offline;
+mod packaging;
 mod programs_themselves;
 mod registry;
 mod reload;

@@ -19,6 +19,7 @@ mod pebble;
 mod recorder;
 mod skopeo;
 mod strace;
+mod workshop;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub(crate) use self::pebble::{Pebble, free_port};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
 pub(crate) use self::strace::Failing;
+pub(crate) use self::workshop::{Running, Workshop};
 
 /// Longer than the 75 seconds for which dockerd repeats a blob that is answered with a 5xx.
 const COMMAND_LIMIT: Duration = Duration::from_mins(3);
@@ -50,7 +52,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -64,6 +66,13 @@ const PACKAGES: [(&str, &str); 13] = [
     ("pebble", "pebble"),
     ("pebble-challtestsrv", "pebble"),
     ("strace", "strace"),
+    ("strip", "binutils"),
+    ("systemd-analyze", "systemd"),
+    ("systemd-socket-activate", "systemd"),
+    ("mandoc", "mandoc"),
+    ("docker-compose", "docker-compose"),
+    ("rsync", "rsync"),
+    ("openssl", "openssl"),
 ];
 
 /// What a command printed, and whether it succeeded.
