@@ -21,6 +21,7 @@ mod clients;
 mod collect;
 mod configuration;
 mod conformance;
+mod documents;
 mod evict;
 mod full_disk;
 mod health;
