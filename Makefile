@@ -60,7 +60,7 @@ static: ## Build the program that needs no libraries, for the image and the pack
 		echo "Rust's library for $(MUSL) is missing. Install it with:"; \
 		echo "  rustup target add $(MUSL)"; exit 1; }
 	@command -v musl-gcc >/dev/null || { echo "musl-gcc is missing: install musl-tools"; exit 1; }
-	$(CARGO) build --locked --release --target $(MUSL)
+	$(CARGO) build --locked --release --target $(MUSL) --config 'profile.release.strip="symbols"'
 
 image: $(if $(BINARY),,static) ## Make the container image, target/image/larder.tar
 	$(if $(BINARY),,LIMIT=$(IMAGE_LIMIT)) packaging/image/build $(or $(BINARY),$(STATIC)) target/image/larder.tar
