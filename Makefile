@@ -10,9 +10,15 @@ LIMIT ?= 60
 LARGE ?= 100000
 # make bench BENCH="..." says what is measured, and how: see benches/peers.rs.
 BENCH ?=
+# make image BINARY=path and make deb BINARY=path pack another program than make static makes.
+BINARY ?=
+MUSL := $(shell uname -m)-unknown-linux-musl
+STATIC := target/$(MUSL)/release/larder
+# What an image may weigh, in bytes.
+IMAGE_LIMIT := 20000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format-check lint otel doc test packages bench bench-pull bench-scale bench-pure callgrind fuzz deny clean
+.PHONY: help run check format-check lint otel doc test packages bench bench-pull bench-scale bench-pure callgrind fuzz deny static image deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +74,19 @@ deny: ## Check licences, advisories and duplicates of the dependencies
 		echo "cargo-deny is missing. Install it with:"; \
 		echo "  cargo install --locked cargo-deny"; exit 1; }
 	$(CARGO) deny --locked check
+
+static: ## Build the program that needs no libraries, for the image and the package
+	@rustup target list --installed 2>/dev/null | grep -qx $(MUSL) || { \
+		echo "Rust's library for $(MUSL) is missing. Install it with:"; \
+		echo "  rustup target add $(MUSL)"; exit 1; }
+	@command -v musl-gcc >/dev/null || { echo "musl-gcc is missing: install musl-tools"; exit 1; }
+	$(CARGO) build --locked --release --target $(MUSL) --config 'profile.release.strip="symbols"'
+
+image: $(if $(BINARY),,static) ## Make the container image, target/image/larder.tar
+	$(if $(BINARY),,LIMIT=$(IMAGE_LIMIT)) packaging/image/build $(or $(BINARY),$(STATIC)) target/image/larder.tar
+
+deb: $(if $(BINARY),,static) ## Make the Debian package, target/debian/larder.deb
+	packaging/debian/build $(or $(BINARY),$(STATIC)) target/debian/larder.deb
 
 clean: ## Remove what was built; the data in ./larder-data stays
 	$(CARGO) clean

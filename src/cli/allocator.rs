@@ -17,8 +17,12 @@ const SETTINGS: [(&str, &str); 3] = [
 ];
 
 /// Starts this program again in this process, with the settings. Returns where that is not needed
-/// (somebody has made settings of their own, or this is the second start) or not possible.
+/// (somebody has made settings of their own, or this is the second start) or not possible. They
+/// are glibc's: the static program has musl, which keeps little and has nothing to be set.
 pub(super) fn settle() {
+    if !cfg!(target_env = "gnu") {
+        return;
+    }
     let is_set = |(name, _): &(&str, &str)| std::env::var_os(name).is_some();
     if SETTINGS.iter().any(is_set) {
         return;

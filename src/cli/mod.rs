@@ -2,8 +2,10 @@
 
 mod adopt;
 mod allocator;
+mod completions;
 mod config;
 mod doctor;
+mod entrypoint;
 mod export;
 mod files;
 mod garbage_collect;
@@ -14,6 +16,7 @@ mod interrupt;
 mod log;
 mod ls;
 mod machine;
+mod man;
 mod offline;
 mod outfile;
 mod parts;
@@ -22,10 +25,12 @@ mod reload;
 mod serve;
 mod services;
 mod setup;
+mod supervisor;
 mod transfer;
 mod verify;
 mod warm;
 
+use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -89,6 +94,10 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
     Config(ConfigFile),
+    /// Print what makes a shell complete larder's commands and options
+    Completions(completions::Arguments),
+    /// Print the manual
+    Man(man::Arguments),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -122,20 +131,20 @@ impl ConfigOption {
 
 /// Runs the command that the arguments ask for.
 pub fn run() -> ExitCode {
-    let name = called_as();
+    let arguments = entrypoint::as_meant(std::env::args_os().collect());
+    let name = arguments.first().map_or("", |name| file_name(name));
     let name = DISTRIBUTION.into_iter().find(|known| *known == name);
     let is_distribution = name.is_some();
-    let mut command = Cli::command()
-        .name(name.unwrap_or("larder"))
-        .mut_subcommand("garbage-collect", garbage_collect::with_values);
+    let mut command = command(name.unwrap_or("larder"));
     // Without arguments Distribution says how it is used; only larder has a configuration for that.
-    if is_distribution && std::env::args_os().len() == 1 {
+    if is_distribution && arguments.len() == 1 {
         return match command.print_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let matches = command.get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Some(unknown) = cli.unknown_command().filter(|_| is_distribution) {
         let unknown = unknown.display();
         say(&format!(
@@ -149,6 +158,8 @@ pub fn run() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(file)) => serve::run(&file),
         Some(Command::Config(file)) => config::run(&file),
+        Some(Command::Completions(arguments)) => completions::run(&arguments),
+        Some(Command::Man(arguments)) => man::run(&arguments),
         Some(Command::Warm(arguments)) => warm::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::GarbageCollect(arguments)) => garbage_collect::run(&arguments),
@@ -185,11 +196,17 @@ impl Cli {
     }
 }
 
-/// The name by which this program was started.
-fn called_as() -> String {
-    let path = std::env::args_os().next().map(PathBuf::from);
-    let name = path.as_deref().and_then(Path::file_name);
-    name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+/// All commands, of a program of this name.
+fn command(name: &'static str) -> clap::Command {
+    Cli::command()
+        .name(name)
+        .mut_subcommand("garbage-collect", garbage_collect::with_values)
+}
+
+/// The name of a program, by its path; nothing if it is not text.
+fn file_name(path: &OsStr) -> &str {
+    let name = Path::new(path).file_name();
+    name.and_then(OsStr::to_str).unwrap_or_default()
 }
 
 /// Whether the data directory is there, for commands that must not make it.

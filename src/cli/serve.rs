@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 use crate::acme::Acme;
 use crate::config::{Config, Level};
 use crate::console::Console;
-use crate::http::{Handler, Limits, Server, Stop};
+use crate::http::{Given, Handler, Limits, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::traces;
 
 use super::reload::Running;
 use super::services::Services;
+use super::supervisor::{self, State};
 use super::{ConfigFile, adopt, files, greet, log, parts};
 
 /// How long a read or write that is under way at the very end may take.
@@ -25,14 +26,16 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), String> {
     let config = file.load()?;
     log::start(&config.log, &config.log.fields);
     warn_of(&config);
-    let files = super::files::raise();
+    // Before there are threads: what is taken over is taken out of the environment.
+    let given = supervisor::socket()?;
+    let files = files::raise();
     // Dropped last, when the last span has ended.
     let _sending = traces::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(serve(config, file, files))?;
+    runtime.block_on(serve(config, file, files, given))?;
     // What is being written is written to its end. This also joins the threads: detaching one
     // that is just ending, as a runtime that is dropped at once does, can crash in glibc.
     runtime.shutdown_timeout(LAST_WRITES);
@@ -49,7 +52,12 @@ pub(super) fn warn_of(config: &Config) {
     }
 }
 
-async fn serve(config: Config, file: &ConfigFile, files: Option<u64>) -> Result<(), String> {
+async fn serve(
+    config: Config,
+    file: &ConfigFile,
+    files: Option<u64>,
+    given: Option<Given>,
+) -> Result<(), String> {
     // Before anybody is told that we are here: a signal that nobody catches ends the process.
     let signals = Signals::catch()?;
     let secret = uuid::Uuid::new_v4().to_string() + &uuid::Uuid::new_v4().to_string();
@@ -61,7 +69,7 @@ async fn serve(config: Config, file: &ConfigFile, files: Option<u64>) -> Result<
     let registry = registry.map_err(|error| error.to_string())?;
     let acme = parts::acme(&config);
     let limits = parts::limits(&config, files);
-    let server = bind(&config, acme.as_ref(), limits).await?;
+    let server = bind(&config, acme.as_ref(), limits, given).await?;
     files::tell(files, limits.connections);
     // It may make a file with a password that is said once: not if somebody else has the port.
     let access = parts::access(&config, &secret)?;
@@ -95,6 +103,7 @@ async fn serve(config: Config, file: &ConfigFile, files: Option<u64>) -> Result<
         secret,
     };
     let signals = signals.watch(stop.token.clone(), running);
+    supervisor::tell(State::Ready);
     let finished = server.run(handler, stop).await;
     if !finished {
         tracing::warn!("some answers were not finished in time");
@@ -122,8 +131,18 @@ async fn open_store(config: &Config) -> Result<Store, String> {
     opening.await.map_err(|error| error.to_string())?
 }
 
-async fn bind(config: &Config, acme: Option<&Acme>, limits: Limits) -> Result<Server, String> {
-    let server = Server::bind(&parts::listen(config), parts::tls(config, acme), limits).await;
+/// A socket that was given counts, and not the address that is configured.
+async fn bind(
+    config: &Config,
+    acme: Option<&Acme>,
+    limits: Limits,
+    given: Option<Given>,
+) -> Result<Server, String> {
+    let tls = parts::tls(config, acme);
+    let server = match given {
+        Some(given) => Server::on(given, tls, limits),
+        None => Server::bind(&parts::listen(config), tls, limits).await,
+    };
     let server = server.map_err(|error| error.to_string())?;
     let server = server.with_h2c(config.http.h2c);
     Ok(server.with_sendfile(config.http.sendfile))
@@ -178,7 +197,9 @@ impl Signals {
                     _ = self.terminate.recv() => {}
                     _ = self.interrupt.recv() => {}
                     _ = self.hangup.recv() => {
+                        supervisor::tell(State::Reloading);
                         running = running.reload().await;
+                        supervisor::tell(State::Ready);
                         continue;
                     }
                 }
@@ -189,6 +210,7 @@ impl Signals {
                 tracing::info!(
                     "stopping: waiting for answers under way (a second signal stops at once)"
                 );
+                supervisor::tell(State::Stopping);
                 stop.cancel();
             }
         };

@@ -31,5 +31,5 @@ pub use accesslog::AccessLog;
 pub use around::Surroundings;
 pub use debug::{Debug, DebugServer};
 pub use handler::{Handler, HeaderError, Manners, headers};
-pub use server::{Limits, Listen, Server, ServerError, Stop};
+pub use server::{Given, Limits, Listen, Server, ServerError, Stop};
 pub use tls::{ClientAuth, Tls, TlsError, TlsSettings};

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,9 +68,21 @@ pub enum ServerError {
         /// Why not.
         source: io::Error,
     },
+    /// A socket that was given cannot be waited on.
+    #[error("the socket that was given cannot be used: {0}")]
+    Given(io::Error),
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+/// A socket that listens already: somebody else opened it, and it is his to remove.
+#[derive(Debug)]
+pub enum Given {
+    /// On an address.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// A listening socket.
@@ -86,7 +98,8 @@ pub struct Server {
 #[derive(Debug)]
 enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// With the path that goes when it does, if it was made here.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 enum Accepted {
@@ -162,16 +175,20 @@ impl Server {
             Listen::Unix(path) => {
                 let bound = bind_unix(path).await;
                 let bound = bound.map_err(failed(path.display().to_string()))?;
-                Listener::Unix(bound, path.clone())
+                Listener::Unix(bound, Some(path.clone()))
             }
         };
-        Ok(Self {
+        Ok(Self::with(listener, tls, limits))
+    }
+
+    fn with(listener: Listener, tls: Option<Tls>, limits: Limits) -> Self {
+        Self {
             listener,
             tls,
             h2c: false,
             limits,
             sendfile: true,
-        })
+        }
     }
 
     /// Whether the kernel sends files by itself where it can.
@@ -179,6 +196,16 @@ impl Server {
     pub fn with_sendfile(mut self, sendfile: bool) -> Self {
         self.sendfile = sendfile;
         self
+    }
+
+    /// Goes on with a socket that listens already, by TLS where there are settings for it.
+    pub fn on(given: Given, tls: Option<TlsSettings>, limits: Limits) -> Result<Self, ServerError> {
+        let tls = tls.map(Tls::new).transpose()?;
+        let listener = Listener::from_given(given).map_err(ServerError::Given)?;
+        if let Listener::Tcp(listener) = &listener {
+            prepare(listener, limits.stall);
+        }
+        Ok(Self::with(listener, tls, limits))
     }
 
     /// Whether clients that begin with HTTP/2 in the clear are understood.
@@ -193,7 +220,13 @@ impl Server {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         Ok(match &self.listener {
             Listener::Tcp(listener) => format!("{scheme}://{}", listener.local_addr()?),
-            Listener::Unix(_, path) => format!("{scheme}+unix://{}", path.display()),
+            Listener::Unix(listener, _) => {
+                let address = listener.local_addr()?;
+                let path = address
+                    .as_pathname()
+                    .unwrap_or(Path::new("(without a name)"));
+                format!("{scheme}+unix://{}", path.display())
+            }
         })
     }
 
@@ -245,7 +278,7 @@ impl Server {
                 Err(error) => present.starved(&error).await,
             }
         }
-        if let Listener::Unix(_, path) = &self.listener {
+        if let Listener::Unix(_, Some(path)) = &self.listener {
             // Nobody is left to tell if it is gone already.
             let _ = rustix::fs::unlink(path);
         }
@@ -261,6 +294,19 @@ impl Server {
 }
 
 impl Listener {
+    fn from_given(given: Given) -> io::Result<Self> {
+        match given {
+            Given::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok(Self::Tcp(TcpListener::from_std(listener)?))
+            }
+            Given::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok(Self::Unix(UnixListener::from_std(listener)?, None))
+            }
+        }
+    }
+
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {

@@ -33,8 +33,6 @@ use super::pace::Pace;
 use super::pass::{NotKept, Passing, Rest};
 use super::pour::pour;
 use super::{Error, Missing, Registry, blocking};
-pub(super) use now::Follower;
-use now::Followers;
 
 /// The most that is taken from an upstream that does not say how much it will send.
 pub(super) const MAX_UNSIZED: u64 = 64 << 30;

@@ -84,6 +84,11 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ),
     ("opentelemetry", &["traces"], "spans are its business alone"),
     ("tar", &["bundle"], "only bundles are archives"),
+    (
+        "listenfd",
+        &["cli"],
+        "the environment is the command line's",
+    ),
     ("indicatif", &["cli"], "only a terminal has progress bars"),
 ];
 

@@ -1,6 +1,5 @@
 //! How the fills under way stand, for those who count and those who look.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use crate::oci::Digest;
@@ -8,37 +7,6 @@ use crate::registry::content::Progress;
 use crate::registry::standing::FillNow;
 
 use super::{Fill, Fills};
-
-/// How many answers wait for a fill or are read from it: one for each [`Follower`].
-#[derive(Clone, Debug, Default)]
-pub(super) struct Followers(Arc<AtomicUsize>);
-
-/// One of them, as long as it lives.
-#[derive(Debug)]
-pub(in crate::registry) struct Follower(Followers);
-
-impl Followers {
-    pub(super) fn one(&self) -> Follower {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Follower(self.clone())
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Clone for Follower {
-    fn clone(&self) -> Self {
-        self.0.one()
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 impl Fills {
     /// How many answers depend on those under way.

@@ -93,6 +93,14 @@ impl Dockerd {
         .await
     }
 
+    /// Where it listens, for `docker -H`.
+    pub(crate) fn host(&self) -> String {
+        format!(
+            "unix://{}",
+            self.daemon.home().join("docker.sock").display()
+        )
+    }
+
     /// Runs any docker command.
     pub(crate) async fn docker(&self, arguments: &[&str]) -> Output {
         self.docker_with_input(arguments, b"").await

@@ -316,7 +316,8 @@ fn larder(
     larder
 }
 
-fn listening_on(line: &str) -> Option<String> {
+/// The address in the line that says where a larder listens.
+pub(super) fn listening_on(line: &str) -> Option<String> {
     let (_, url) = line.split_once("listening on http")?;
     let schemes = ["s://", "+unix://", "://"];
     let address = schemes.iter().find_map(|end| url.strip_prefix(end))?;

@@ -21,6 +21,7 @@ mod prometheus;
 mod recorder;
 mod skopeo;
 mod strace;
+mod workshop;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ pub(crate) use self::prometheus::{Prometheus, promtool};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
 pub(crate) use self::strace::Failing;
+pub(crate) use self::workshop::{Running, Workshop};
 
 /// Longer than the 75 seconds for which dockerd repeats a blob that is answered with a 5xx.
 const COMMAND_LIMIT: Duration = Duration::from_mins(3);
@@ -54,7 +56,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Which package brings which program; `tests/install-packages` has the same list.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("containerd", "containerd"),
@@ -72,6 +74,13 @@ const PACKAGES: [(&str, &str); 15] = [
     ("promtool", "prometheus"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
+    ("strip", "binutils"),
+    ("systemd-analyze", "systemd"),
+    ("systemd-socket-activate", "systemd"),
+    ("mandoc", "mandoc"),
+    ("docker-compose", "docker-compose"),
+    ("rsync", "rsync"),
+    ("openssl", "openssl"),
 ];
 
 /// What a command printed, and whether it succeeded.
