@@ -97,7 +97,10 @@ mod tests {
         };
         let there: BTreeSet<String> = ASSETS.iter().map(|file| file.name.to_owned()).collect();
         let mut used = named(INDEX.text);
-        for file in ASSETS.iter().filter(|file| file.name.ends_with(".js")) {
+        for file in ASSETS
+            .iter()
+            .filter(|file| file.media_type.starts_with("text/javascript"))
+        {
             for import in file.text.split("\"./").skip(1) {
                 let (module, _) = import.split_once('"').unwrap();
                 used.insert(module.to_owned());

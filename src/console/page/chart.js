@@ -80,11 +80,11 @@ export function chart() {
     point(to);
   });
 
-  figure.update = ({ points, step }) => {
+  figure.update = ({ points, step, started }) => {
     figure.hidden = points.length === 0;
     if (figure.hidden) return;
     shown = columns(points, step);
-    draw(svg, scale, axis, shown);
+    draw(svg, scale, axis, shown, started);
     slider.setAttribute("aria-valuemax", shown.list.length - 1);
     slider.setAttribute("aria-valuenow", shown.list.length - 1);
     const { served, fetched } = points.reduce((sum, one) => ({ served: sum.served + one.served, fetched: sum.fetched + one.fetched }), { served: 0, fetched: 0 });
@@ -95,13 +95,13 @@ export function chart() {
 }
 
 // Why the most of it is empty, soon after the start.
-function began(list) {
+function began(list, started) {
   const empty = list.filter((one) => one.none).length;
-  if (empty < list.length / 4) return null;
-  return h("span", { class: "began", style: { right: `${100 - (100 * empty) / list.length}%` } }, `larder started at ${clock(list[empty].from)}`);
+  if (empty < list.length / 4 || !started) return null;
+  return h("span", { class: "began", style: { right: `${100 - (100 * empty) / list.length}%` } }, `larder started at ${clock(started)}`);
 }
 
-function draw(svg, scale, axis, { list, width }) {
+function draw(svg, scale, axis, { list, width }, started) {
   const most = round(Math.max(...list.map((one) => Math.max(one.served, one.fetched))));
   const wide = WIDTH / list.length;
   const tall = (amount) => (amount / most) * (HEIGHT - TOP);
@@ -122,5 +122,5 @@ function draw(svg, scale, axis, { list, width }) {
   fill(scale, [1, 0.5, 0].map((mark) => h("span", { style: { top: `${100 - (100 * tall(most * mark)) / HEIGHT}%` } }, mark === 0 ? "0" : bytes(most * mark).replace(/\.0+(?!\d)/, "").replace(/(\.\d)0/, "$1"))));
   const every = Math.max(1, Math.ceil(list.length / 6));
   const labels = list.map((one, index) => [one, index]).filter(([, index]) => index % every === 0 && index < list.length - every / 2);
-  fill(axis, labels.map(([one, index]) => h("span", { style: { left: `${(100 * index) / list.length}%` } }, clock(one.from))), began(list), h("span", { class: "now" }, clock(list.at(-1).from + width)));
+  fill(axis, labels.map(([one, index]) => h("span", { style: { left: `${(100 * index) / list.length}%` } }, clock(one.from))), began(list, started), h("span", { class: "now" }, clock(list.at(-1).from + width)));
 }

@@ -53,7 +53,7 @@ function saved(signal) {
   };
   const history = async () => {
     try {
-      picture.update(await get("history", { step: 300 }, signal));
+      picture.update({ ...(await get("history", { step: step() }, signal)), started: state.about?.started });
     } catch {
       // The header says that the connection is lost; the picture stays as it was.
     }
@@ -65,6 +65,12 @@ function saved(signal) {
   show();
   history();
   return h("section", { class: "panel saved" }, first, tell, picture);
+}
+
+// As fine as the columns can show it, and not more to send than that.
+function step() {
+  const minutes = state.about ? (Date.now() - Date.parse(state.about.started)) / 60_000 : 1440;
+  return minutes < 90 ? 60 : minutes < 450 ? 300 : 900;
 }
 
 function welcome() {
