@@ -3,15 +3,18 @@
 //! It is read beside whoever serves the directory, and without the bytes of layers. What is removed
 //! or comes while it is read may be missing or half there.
 
+mod known;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::oci::manifest::MAX_SIZE;
 use crate::oci::{Contents, Digest, RepositoryName, Tag};
 
+use self::known::{Data, Known, lock};
 use super::layout::Layout;
 use super::{Kind, Repository, Store, StoreError, file, link};
 
@@ -163,38 +166,6 @@ struct Gathered {
     /// Manifests on the way.
     manifests: Vec<Digest>,
     platforms: Vec<(Option<String>, bool)>,
-}
-
-/// What all readers have found out about data: each piece is looked at once.
-#[derive(Default)]
-struct Known {
-    data: Mutex<Data>,
-}
-
-#[derive(Default)]
-struct Data {
-    numbers: HashMap<Digest, usize>,
-    /// By number; `None` where there is no data.
-    sizes: Vec<Option<u64>>,
-    /// By the number of a manifest's data.
-    contents: HashMap<usize, Option<Arc<Contents>>>,
-}
-
-impl Known {
-    fn data(&self) -> MutexGuard<'_, Data> {
-        lock(&self.data)
-    }
-
-    fn sizes(self) -> Vec<u64> {
-        let data = self.data.into_inner();
-        let data = data.unwrap_or_else(PoisonError::into_inner);
-        let sizes = data.sizes.into_iter();
-        sizes.map(Option::unwrap_or_default).collect()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The next of the names that nobody has taken, and which it is.
