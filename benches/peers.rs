@@ -7,7 +7,8 @@
 //!
 //! `-- NAME…` measures only what has such a word in its name (`-- --list` tells the names),
 //! `-- --quick` takes one short round of each, `-- --rounds 9` takes more than the usual five, and
-//! `-- --write docs/performance.md` puts the table there.
+//! `-- --write docs/performance.md` puts the table there. `LARDER=/usr/bin/larder` in the environment
+//! measures another build.
 //!
 //! The program ends with 1 if a target is missed. `servers` starts the three, `content` makes
 //! what they serve, `load` asks for it; `blobs`, `manifests`, `cold`, `push`, `memory` and

@@ -22,7 +22,7 @@ pub(crate) fn rows(rounds: usize, content: &Content) -> Vec<Row> {
         for (at, server) in servers.iter().enumerate() {
             idle[at].push(server.memory());
             download(server.address, &content.blob);
-            slow[at].push(with_readers(server, content));
+            slow[at].push(with_readers(NAMES[at], server, content));
         }
     }
     let mut rows = Vec::new();
@@ -47,7 +47,7 @@ pub(crate) fn of_each(servers: &[Server; 3]) -> Vec<Row> {
         .collect()
 }
 
-fn with_readers(server: &Server, content: &Content) -> f64 {
+fn with_readers(name: &str, server: &Server, content: &Content) -> f64 {
     let readers: Vec<TcpStream> = (0..READERS)
         .map(|_| {
             let mut stream = TcpStream::connect(server.address).expect("a connection");
@@ -60,7 +60,8 @@ fn with_readers(server: &Server, content: &Content) -> f64 {
     let mut sip = [0; 16 << 10];
     for _ in 0..5 {
         for mut reader in &readers {
-            reader.read_exact(&mut sip).expect("some of the blob");
+            let read = reader.read_exact(&mut sip);
+            assert!(read.is_ok(), "{name} gives some of the blob: {read:?}");
         }
         sleep(Duration::from_millis(200));
         most = most.max(server.memory());
