@@ -1,9 +1,11 @@
 //! The memory of the three: at rest, and with many who read slowly.
 
 use std::io::Read as _;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::content::Content;
 use super::load::{ask, download, head};
@@ -50,7 +52,7 @@ pub(crate) fn of_each(servers: &[Server; 3]) -> Vec<Row> {
 fn with_readers(name: &str, server: &Server, content: &Content) -> f64 {
     let readers: Vec<TcpStream> = (0..READERS)
         .map(|_| {
-            let mut stream = TcpStream::connect(server.address).expect("a connection");
+            let mut stream = connect(server.address);
             ask(&mut stream, &content.blob);
             head(&mut stream);
             stream
@@ -67,4 +69,17 @@ fn with_readers(name: &str, server: &Server, content: &Content) -> f64 {
         most = most.max(server.memory());
     }
     most
+}
+
+/// A connection with packets as a network has them, and a small window. On loopback they have 64 kB, and
+/// a thousand senders may then have more under way than the kernel allows all connections together.
+fn connect(server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // Both are agreed upon while connecting.
+    socket.set_tcp_mss(1460).expect("small packets");
+    socket
+        .set_recv_buffer_size(32 << 10)
+        .expect("a small buffer");
+    socket.connect(&server.into()).expect("a connection");
+    socket.into()
 }

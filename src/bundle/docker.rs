@@ -191,25 +191,25 @@ fn refuse_packed(file: &File, span: Span, name: &str) -> Result<(), ArchiveError
     Ok(())
 }
 
-/// Docker before version 25 wrote a layer that an earlier image has as a link to it.
+/// Docker before version 25 wrote a layer that an earlier image has as a link to it, and skopeo and
+/// buildah write all of docker's old names as links.
 fn followed<'a>(entries: &'a Entries, path: &'a str) -> &'a str {
     let target = entries.links.get(path);
     let target = target.and_then(|target| target.strip_prefix("../"));
     target.unwrap_or(path)
 }
 
-/// The only symbolic links that are let through: from a layer of one image to the same of another,
-/// as docker wrote them.
+/// The only symbolic links that are let through: from a layer's old name to a layer that is in the
+/// archive, as docker wrote them (`<id>/layer.tar`), and skopeo does (`<digest>.tar`).
 pub(super) fn judge_links(entries: &Entries, form: Form) -> Result<(), ArchiveError> {
-    let is_layer = |name: &str| {
-        let id = name.strip_suffix("/layer.tar").unwrap_or_default();
-        id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
+    let is_id = |id: &str| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let has = |name: &str, end| name.strip_suffix(end).is_some_and(is_id);
+    let is_layer = |name: &str| has(name, "/layer.tar");
     let is_dockers = |(name, target): (&String, &String)| {
         let target = target.strip_prefix("../").unwrap_or_default();
         form == Form::Docker
             && is_layer(name)
-            && is_layer(target)
+            && (is_layer(target) || has(target, ".tar"))
             && entries.files.contains_key(target)
     };
     let bad = entries.links.iter().find(|link| !is_dockers(*link));

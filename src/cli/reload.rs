@@ -9,6 +9,7 @@ use crate::config::{AuthScheme, Config, LetsEncrypt};
 use crate::http::{Handler, Tls};
 use crate::registry::Registry;
 
+use super::setup::shown::Shown;
 use super::{ConfigFile, parts, serve};
 
 /// What is running, and what it was made from.
@@ -22,6 +23,7 @@ pub(super) struct Running {
     pub(super) upstreams: parts::Upstreams,
     pub(super) access: Access,
     pub(super) secret: String,
+    pub(super) shown: Shown,
 }
 
 impl Running {
@@ -71,6 +73,7 @@ impl Running {
         let reloaded = old.reload(settings, new, default);
         reloaded.map_err(|error| error.to_string())?;
         self.handler.reload(manners);
+        self.shown.reload(&config);
         serve::warn_of(&config);
         for key in needing_a_restart(&self.config, &config) {
             tracing::warn!("{key} has changed: that takes effect when larder is started again");

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::Acme;
 use crate::config::{Config, Level};
-use crate::console::Console;
+use crate::console::{Address, Console};
 use crate::http::{Given, Handler, Limits, Server, Stop};
 use crate::registry::Registry;
 use crate::store::Store;
@@ -15,6 +15,7 @@ use crate::traces;
 
 use super::reload::Running;
 use super::services::Services;
+use super::setup::shown::Shown;
 use super::supervisor::{self, State};
 use super::{ConfigFile, adopt, files, greet, log, parts};
 
@@ -88,8 +89,8 @@ async fn serve(
     }
     let renewing = acme.clone().map(|acme| renew(acme, stop.token.clone()));
     keep_house(&registry);
-    let console = Console::new(registry.clone(), stop.token.clone());
-    console.keep_history();
+    let shown = Shown::new(&config, server.port());
+    let console = console(&registry, &shown, stop.token.clone());
     let handler = handler.among(services.around()).with_console(console);
     let running = Running {
         file: file.clone(),
@@ -101,6 +102,7 @@ async fn serve(
         upstreams,
         access,
         secret,
+        shown,
     };
     let signals = signals.watch(stop.token.clone(), running);
     supervisor::tell(State::Ready);
@@ -118,6 +120,14 @@ async fn serve(
     signals.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+fn console(registry: &Registry, shown: &Shown, stop: CancellationToken) -> Console {
+    let shown = shown.clone();
+    let clients = Box::new(move |asked: &Address| shown.texts(asked));
+    let console = Console::with_clients(registry.clone(), stop, Some(clients));
+    console.keep_history();
+    console
 }
 
 /// Opens the data directory, and takes over what an old cache has left there.

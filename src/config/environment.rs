@@ -40,6 +40,11 @@ pub(super) fn apply_environment(
             notes.add(Level::Info, &origin, text);
             continue;
         }
+        if name == "REGISTRY_AUTH_FILE" {
+            let text = "where podman and skopeo keep their logins, and no setting of ours: ignored";
+            notes.add(Level::Info, &origin, text);
+            continue;
+        }
         if path.len() > DEEPEST || path.iter().any(|piece| piece.text.is_empty()) {
             notes.add(Level::Warn, &origin, "not the name of a key: ignored");
             continue;

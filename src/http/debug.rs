@@ -23,8 +23,8 @@ use crate::registry::Registry;
 use super::answer::Answer;
 use super::around::Surroundings;
 use super::body::Body;
+use super::listener::bind_tcp;
 use super::measured;
-use super::server::bind_tcp;
 use super::stall::Stalling;
 
 /// How long a client may take for a request's head, and how long a connection may idle.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -223,11 +223,7 @@ impl Turn {
         };
         let mut response = answer.into_response();
         if is_api {
-            let headers = response.headers_mut();
-            headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-            for (name, value) in &self.manners.headers {
-                headers.append(name, value.clone());
-            }
+            self.sign(response.headers_mut());
         }
         // A client that waits for "100 Continue" sends nothing unless it is read.
         let unread = !http_body::Body::is_end_stream(&incoming);
@@ -243,6 +239,14 @@ impl Turn {
             *response.body_mut() = Body::empty();
         }
         response.map(|body| body.recorded(record).leaving(rest))
+    }
+
+    /// The headers that every answer of the registry's API has.
+    fn sign(&self, headers: &mut HeaderMap) {
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        for (name, value) in &self.manners.headers {
+            headers.append(name, value.clone());
+        }
     }
 
     async fn answer(&self, parts: &Parts, peer: Peer, body: &mut Incoming) -> Answered {

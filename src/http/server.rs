@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,9 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +22,7 @@ use super::connections::{Connections, Occupying, Seat};
 use super::copying::Copying;
 use super::handler::Handler;
 use super::http2::{self, Streams};
+use super::listener::{Accepted, Given, Listener};
 use super::sendfile::{Pieces, Sending};
 use super::stall::{GENEROUS, Stalling};
 use super::tls::{self, Tls, TlsError, TlsSettings};
@@ -31,13 +30,6 @@ use super::tls::{self, Tls, TlsError, TlsSettings};
 /// The most that a connection buffers, in bytes: a request's head on the way in, one read of a
 /// blob on the way out. A thousand slow readers cost a thousand times this.
 pub(super) const BUFFER: usize = 64 * 1024;
-
-/// How many clients may wait to be accepted. The kernel's own limit (`net.core.somaxconn`) is 4096;
-/// who comes when it is full asks again a second later.
-const BACKLOG: i32 = 4096;
-
-/// The shortest time between two looks whether a client is there.
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The most that waits encrypted for a client to take it, in bytes.
 const ENCRYPTED: usize = 32 * 1024;
@@ -76,15 +68,6 @@ pub enum ServerError {
     Tls(#[from] TlsError),
 }
 
-/// A socket that listens already: somebody else opened it, and it is his to remove.
-#[derive(Debug)]
-pub enum Given {
-    /// On an address.
-    Tcp(std::net::TcpListener),
-    /// A Unix socket.
-    Unix(std::os::unix::net::UnixListener),
-}
-
 /// A listening socket.
 #[derive(Debug)]
 pub struct Server {
@@ -93,18 +76,6 @@ pub struct Server {
     h2c: bool,
     limits: Limits,
     sendfile: bool,
-}
-
-#[derive(Debug)]
-enum Listener {
-    Tcp(TcpListener),
-    /// With the path that goes when it does, if it was made here.
-    Unix(UnixListener, Option<PathBuf>),
-}
-
-enum Accepted {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
 }
 
 /// What every connection is given.
@@ -167,15 +138,12 @@ impl Server {
         let failed = |address: String| |source| ServerError::Bind { address, source };
         let listener = match listen {
             Listen::Tcp(address) => {
-                let bound = bind_tcp(address).await;
-                let bound = bound.map_err(failed(address.clone()))?;
-                prepare(&bound, limits.stall);
-                Listener::Tcp(bound)
+                let bound = Listener::on_address(address, limits.stall).await;
+                bound.map_err(failed(address.clone()))?
             }
             Listen::Unix(path) => {
-                let bound = bind_unix(path).await;
-                let bound = bound.map_err(failed(path.display().to_string()))?;
-                Listener::Unix(bound, Some(path.clone()))
+                let bound = Listener::on_path(path).await;
+                bound.map_err(failed(path.display().to_string()))?
             }
         };
         Ok(Self::with(listener, tls, limits))
@@ -201,10 +169,7 @@ impl Server {
     /// Goes on with a socket that listens already, by TLS where there are settings for it.
     pub fn on(given: Given, tls: Option<TlsSettings>, limits: Limits) -> Result<Self, ServerError> {
         let tls = tls.map(Tls::new).transpose()?;
-        let listener = Listener::from_given(given).map_err(ServerError::Given)?;
-        if let Listener::Tcp(listener) = &listener {
-            prepare(listener, limits.stall);
-        }
+        let listener = Listener::from_given(given, limits.stall).map_err(ServerError::Given)?;
         Ok(Self::with(listener, tls, limits))
     }
 
@@ -278,11 +243,7 @@ impl Server {
                 Err(error) => present.starved(&error).await,
             }
         }
-        if let Listener::Unix(_, Some(path)) = &self.listener {
-            // Nobody is left to tell if it is gone already.
-            let _ = rustix::fs::unlink(path);
-        }
-        drop(self.listener);
+        self.listener.close();
         let finished = async {
             graceful.shutdown().await;
             streams.finished().await;
@@ -290,76 +251,6 @@ impl Server {
         let finished = tokio::time::timeout(stop.patience, finished).await;
         streams.abandon();
         finished.is_ok()
-    }
-}
-
-impl Listener {
-    fn from_given(given: Given) -> io::Result<Self> {
-        match given {
-            Given::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(Self::Tcp(TcpListener::from_std(listener)?))
-            }
-            Given::Unix(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(Self::Unix(UnixListener::from_std(listener)?, None))
-            }
-        }
-    }
-
-    async fn accept(&self) -> io::Result<Accepted> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream, address))
-            }
-            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
-        }
-    }
-}
-
-/// Listens on an address as the configuration has it: `:5000` is every address of the machine.
-pub(super) async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
-    match address.strip_prefix(':') {
-        // One socket for both families; where there is no IPv6, IPv4 alone.
-        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                TcpListener::bind(format!("0.0.0.0:{port}")).await
-            }
-            bound => bound,
-        },
-        None => TcpListener::bind(address).await,
-    }
-}
-
-/// A socket that nobody listens on any more is what a killed process leaves behind.
-async fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
-    let is_socket = path
-        .symlink_metadata()
-        .is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).await.is_err() {
-        rustix::fs::unlink(path)?;
-    }
-    UnixListener::bind(path)
-}
-
-/// Makes a listening socket's connections such as they should be; they inherit this from it.
-///
-/// A client that takes nothing of what was sent, or is gone, is cut off by the kernel, which alone
-/// knows. One that is gone while it waits for us is found out by asking whether it is there.
-fn prepare(listener: &TcpListener, stall: Duration) {
-    let milliseconds = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
-    let set = || -> rustix::io::Result<()> {
-        // Heads and small bodies are written in one go; waiting to fill a packet only delays them.
-        sockopt::set_tcp_nodelay(listener, true)?;
-        rustix::net::listen(listener, BACKLOG)?;
-        sockopt::set_tcp_user_timeout(listener, milliseconds)?;
-        sockopt::set_socket_keepalive(listener, true)?;
-        sockopt::set_tcp_keepidle(listener, (stall / 2).max(SECOND))?;
-        sockopt::set_tcp_keepintvl(listener, (stall / 6).max(SECOND))
-    };
-    if let Err(error) = set() {
-        tracing::debug!(%error, "an option of the listening socket is not set");
     }
 }
 

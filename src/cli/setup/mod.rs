@@ -4,6 +4,7 @@ pub(super) mod about;
 mod apply;
 mod check;
 mod client;
+pub(super) mod shown;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -96,6 +96,27 @@ async fn other_programs_read_a_bundle() {
     carried.larder.finish().await;
 }
 
+/// Its archives for docker have a symbolic link for each name that a layer used to have.
+#[tokio::test]
+async fn what_skopeo_and_buildah_write_for_docker_is_imported() {
+    let carried = Carried::new().await;
+    let skopeo = Skopeo::new();
+    let there = home();
+    let source = format!("docker://{}/team/own:2", carried.larder.address());
+    let path = skopeo.path("saved.tar");
+    let archive = format!("docker-archive:{}:lab/own:4", text(&path));
+    skopeo.copy(&source, &archive).await;
+    let said = import_all(there.path(), &path).await;
+    assert_eq!(said.stdout, "imported lab/own:4 (local)\n");
+    let larder = cut_off().on(there.path()).start().await;
+    let docker = Dockerd::without_mirror().await;
+    let name = format!("{}/lab/own:4", larder.address());
+    docker.pull(&name).await;
+    assert_eq!(docker.image_id(&name).await, pushed().config_digest());
+    larder.finish().await;
+    carried.larder.finish().await;
+}
+
 #[tokio::test]
 async fn what_skopeo_writes_is_imported() {
     let carried = Carried::new().await;

@@ -52,7 +52,7 @@ impl Events {
                     assert_eq!(lines.next(), None, "{event}");
                     self.waiting.push_back((name, data.parse().unwrap()));
                 }
-                self.text = rest.to_owned();
+                rest.clone_into(&mut self.text);
             }
         }
     }

@@ -170,7 +170,12 @@ async fn all_that_is_here_is_shown_and_no_upstream_is_asked_for_it() {
         json!({ "found": [app("v1"), app("v2")], "more": false })
     );
     assert_eq!(api(&larder, "search?q=app&n=1").await["more"], true);
-    assert_eq!(api(&larder, "clients").await["clients"], json!([]));
+    let clients = api(&larder, "clients").await;
+    let docker = &clients["clients"][0];
+    assert_eq!(docker["name"], "docker");
+    let text = docker["files"][0]["text"].as_str().unwrap();
+    let mirror = format!("\"registry-mirrors\": [\"{}\"]", larder.url());
+    assert!(text.contains(&mirror), "{text}");
     assert!(hub.asked().is_empty(), "{:?}", hub.asked());
     larder.finish().await;
 }
