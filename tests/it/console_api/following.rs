@@ -43,7 +43,7 @@ impl Events {
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
             let chunk = chunk.expect("an event in time").ok()??;
             self.text.push_str(str::from_utf8(&chunk).unwrap());
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
+            while let Some((event, _)) = self.text.split_once("\n\n") {
                 let mut lines = event.lines();
                 let first = lines.next().unwrap();
                 if !first.starts_with(':') {
@@ -52,7 +52,8 @@ impl Events {
                     assert_eq!(lines.next(), None, "{event}");
                     self.waiting.push_back((name, data.parse().unwrap()));
                 }
-                rest.clone_into(&mut self.text);
+                let read = event.len() + 2;
+                self.text.drain(..read);
             }
         }
     }
