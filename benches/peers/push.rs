@@ -21,7 +21,7 @@ const TOTAL: usize = 1 << 30;
 /// takes by itself; and what it costs.
 pub(crate) fn rows(plan: &Plan, streams: usize) -> Vec<Row> {
     let home = disk_directory();
-    let total = if plan.is_quick { TOTAL / 4 } else { TOTAL };
+    let total = total(plan);
     let contents: Vec<Vec<u8>> = (0..streams)
         .map(|stream| noise(total / streams + stream))
         .collect();
@@ -76,6 +76,11 @@ pub(crate) fn rows(plan: &Plan, streams: usize) -> Vec<Row> {
         ),
         Row::new("a write of it with fsync", Unit::Milliseconds, writing),
     ]
+}
+
+/// How much is pushed, in bytes.
+pub(crate) fn total(plan: &Plan) -> usize {
+    if plan.is_quick { TOTAL / 4 } else { TOTAL }
 }
 
 /// The digests of some pieces, and how long it took to hash them side by side.

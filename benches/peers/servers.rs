@@ -152,6 +152,19 @@ impl Server {
         used_by(self.process.id()) + workers.sum::<f64>()
     }
 
+    /// Waits until it has nothing to do.
+    pub(crate) fn settle(&self) {
+        let started = Instant::now();
+        loop {
+            let before = self.processor();
+            sleep(Duration::from_millis(300));
+            let is_idle = self.processor() - before < 0.015;
+            if is_idle || started.elapsed() > Duration::from_secs(20) {
+                return;
+            }
+        }
+    }
+
     /// The memory that is in use, in MB; the pages of the program count once.
     pub(crate) fn memory(&self) -> f64 {
         let workers = self.workers().into_iter().map(anonymous);
