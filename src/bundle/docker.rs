@@ -108,7 +108,11 @@ pub(super) fn images(reading: &mut Reading<'_>) -> Result<Vec<Found>, ArchiveErr
     for saved in reading.list_of_saved()? {
         let (bytes, blobs) = made(reading, &saved)?;
         let names: Vec<Named> = match saved.tags {
-            Some(tags) if !tags.is_empty() => tags.into_iter().map(Named::Docker).collect(),
+            // Docker writes short names, skopeo full ones, and both mean the same.
+            Some(tags) if !tags.is_empty() => {
+                let named = |name: &String| Named::Docker(short_name(name).to_owned());
+                tags.iter().map(named).collect()
+            }
             _ => vec![Named::Not],
         };
         for named in names {

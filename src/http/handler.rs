@@ -26,7 +26,7 @@ use super::body::{self, Body, Record};
 use super::console;
 use super::error::Refusal;
 use super::measured::{self, Measured};
-use super::pushes::UPLOAD_METHODS;
+use super::methods::{allowed, is_pull};
 use super::server::Peer;
 
 /// What the person at the client should know of a stale answer.
@@ -455,32 +455,4 @@ fn begin_span(parts: &Parts) -> Answering {
     let header = |name: &str| parts.headers.get(name)?.to_str().ok();
     let path = shortened(parts.uri.path(), PATH);
     Answering::begin(parts.method.as_str(), path, header)
-}
-
-/// The methods of a route, in the order in which Distribution lists them.
-fn allowed(route: &Route) -> &'static str {
-    match route {
-        Route::Root | Route::Base => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
-        Route::Api(route) => api::allowed(route),
-        Route::Token { .. } | Route::Catalog(_) | Route::Tags(..) | Route::Referrers(..) => "GET",
-        Route::Asset(_) | Route::Metrics => "GET, HEAD",
-        Route::Manifest(..) => "DELETE, GET, HEAD, PUT",
-        Route::Blob(..) => "DELETE, GET, HEAD",
-        Route::Uploads(..) => "POST",
-        Route::Upload(..) => UPLOAD_METHODS,
-    }
-}
-
-/// Whether the answer says in `X-Cache` how it was made.
-fn is_pull(route: &Route, method: &Method) -> bool {
-    let reads = *method == Method::GET || *method == Method::HEAD;
-    reads
-        && matches!(
-            route,
-            Route::Manifest(..)
-                | Route::Blob(..)
-                | Route::Tags(..)
-                | Route::Catalog(_)
-                | Route::Referrers(..)
-        )
 }

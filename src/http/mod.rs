@@ -20,6 +20,7 @@ mod handler;
 mod http2;
 mod listener;
 mod measured;
+mod methods;
 mod pulls;
 mod pushes;
 mod sendfile;

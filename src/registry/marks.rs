@@ -127,7 +127,7 @@ impl Marks {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MarkError {
     /// The configuration says so.
-    #[error("{0} in config.yml says so: change it there")]
+    #[error("{0} in the configuration says so: change it there")]
     Configured(&'static str),
     /// It is not mirrored.
     #[error("{0} was pushed here: it is never evicted and never replaced")]
