@@ -20,7 +20,6 @@ use crate::traces::Answering;
 
 use super::admission::{self, Admitted};
 use super::answer::{API_VERSION, Answer};
-use super::api;
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::console;

@@ -124,11 +124,7 @@ impl Wanted {
         };
         let debug = DebugServer::bind("127.0.0.1:0").await.expect("a free port");
         let debug_address = debug.address().expect("a bound socket");
-        let shown = Debug::new(
-            registry.clone(),
-            around.clone(),
-            Some("/metrics".to_owned()),
-        );
+        let shown = Debug::new(registry.clone(), around.clone(), None);
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .no_proxy()
