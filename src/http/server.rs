@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -39,6 +39,9 @@ const HANDSHAKE: u8 = 0x16;
 
 /// What a client is told that speaks HTTP where HTTPS is expected.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 53\r\n\r\nthis port speaks HTTPS: write https:// in the address";
+
+/// How long a client that is refused may take to notice.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,8 +338,7 @@ async fn encrypted(
     let shaking_hands = async {
         let mut first = [0];
         if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
-            let mut stream = stream;
-            stream.write_all(NOT_TLS).await?;
+            refuse_plain(stream).await?;
             return Err(io::Error::other("no TLS handshake"));
         }
         let acceptor = TlsAcceptor::from(tls.current());
@@ -363,6 +365,21 @@ async fn encrypted(
     let pieces = Pieces::default();
     let stream = Copying::new(stream, pieces.clone());
     Box::pin(serve(stream, pieces, present, serving)).await
+}
+
+/// Says what this port speaks. What the client goes on to send is read away for a while: the kernel
+/// takes an answer back whose connection is closed with bytes unread.
+async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(NOT_TLS).await?;
+    stream.shutdown().await?;
+    let reading = async {
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        Ok(())
+    };
+    tokio::time::timeout(PARTING, reading)
+        .await
+        .unwrap_or(Ok(()))
 }
 
 async fn serve(

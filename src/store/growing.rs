@@ -81,7 +81,7 @@ impl Growing {
     }
 
     /// The way to the disk for what is there, to go beside what is still being added: the less
-    /// there is left for [`Growing::sync`], the sooner that ends.
+    /// there is left for the last sync, the sooner that ends.
     pub fn flush(&self) -> Flush {
         Flush {
             path: self.path.clone(),
