@@ -172,19 +172,12 @@ impl Browser {
 
     /// Waits for something, and clicks on it with the mouse.
     pub(crate) async fn click(&self, selector: &str) {
-        self.finds(selector).await;
-        let element = self.element(selector).await;
-        let path = format!("/element/{element}/click");
-        self.ask("POST", &path, Some(&json!({}))).await;
+        self.tell(selector, "click", &json!({})).await;
     }
 
     /// Waits for a field, and types into it.
     pub(crate) async fn write(&self, selector: &str, text: &str) {
-        self.finds(selector).await;
-        let element = self.element(selector).await;
-        let path = format!("/element/{element}/value");
-        self.ask("POST", &path, Some(&json!({ "text": text })))
-            .await;
+        self.tell(selector, "value", &json!({ "text": text })).await;
     }
 
     /// Types, wherever the focus is.
@@ -225,11 +218,33 @@ impl Browser {
         std::fs::write(file, bytes.expect("a picture")).expect("a file for it");
     }
 
-    async fn element(&self, selector: &str) -> String {
+    /// Waits for an element, and has something done with it. News may have the page draw it anew in
+    /// between: then it is another one, and that is taken.
+    async fn tell(&self, selector: &str, what: &str, body: &Value) {
         let how = json!({ "using": "css selector", "value": selector });
-        let found = self.ask("POST", "/element", Some(&how)).await;
-        let id = found.as_object().and_then(|found| found.values().next());
-        id.and_then(Value::as_str).expect("an element").to_owned()
+        let mut problem = String::new();
+        for _ in 0..20 {
+            self.finds(selector).await;
+            let done = async {
+                let url = format!("{}/element", self.session);
+                let found = ask(&self.client, "POST", &url, Some(&how)).await?;
+                let id = found.as_object().and_then(|found| found.values().next());
+                let id = id.and_then(Value::as_str).expect("an element");
+                let url = format!("{}/element/{id}/{what}", self.session);
+                ask(&self.client, "POST", &url, Some(body)).await
+            };
+            match done.await {
+                Ok(_) => return,
+                Err(error)
+                    if error.contains("stale element reference")
+                        || error.contains("no such element") =>
+                {
+                    problem = error;
+                }
+                Err(error) => panic!("{selector}: {what}: {error}"),
+            }
+        }
+        panic!("{selector} does not stay on the page: {problem}");
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
