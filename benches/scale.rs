@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench scale` makes stores of 100 and of `LARGE` blobs (100 000 if not set; a
 //! million need 5 GB of memory, where they are made, and the right to mount), and serves them in
-//! turns; then it is many clients. `-- store`, `-- listing`, `-- idle`, `-- crowd` and `-- slow` each do one
-//! of these. Clients and server share the machine: a crowd's figures are of both.
+//! turns; then it evicts nearly all of the large one, and then it is many clients. `-- store`, `-- evict`,
+//! `-- listing`, `-- idle`, `-- crowd` and `-- slow` each do one of these. Clients and server share the machine: a crowd's figures are of both.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use client::Client;
+use client::{Client, Request};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::Server;
 use tokio::runtime::Builder;
@@ -53,6 +53,9 @@ fn main() {
     runtime.expect("a runtime").block_on(async {
         if is_asked("store") {
             store().await;
+        }
+        if is_asked("evict") {
+            evict().await;
         }
         if is_asked("listing") {
             listing().await;
@@ -89,10 +92,14 @@ async fn timed(server: &Server, path: &str, count: usize) -> Vec<Duration> {
     times
 }
 
-async fn store() {
+/// How many blobs the large store has.
+fn large() -> usize {
     let large = std::env::var("LARGE").ok();
-    let large = large.map_or(100_000, |text| text.parse().expect("LARGE is a number"));
-    let disks: Vec<(usize, Disk, Tree)> = [100, large]
+    large.map_or(100_000, |text| text.parse().expect("LARGE is a number"))
+}
+
+async fn store() {
+    let disks: Vec<(usize, Disk, Tree)> = [100, large()]
         .into_iter()
         .map(|blobs| {
             let disk = Disk::new();
@@ -141,6 +148,54 @@ async fn store() {
             server.stop();
         }
     }
+}
+
+async fn evict() {
+    let disk = Disk::new();
+    let tree = Tree::of_images(disk.path(), large() / 10);
+    let mut server = Server::start(disk.path(), &[]).await;
+    server.says("counted what mirrors hold").await;
+    println!(
+        "requests, one after the other, while nearly all of {} images go",
+        large() / 10
+    );
+    let mut client = Client::connect(server.address()).await;
+    let manifest = client.push("team/mine").await;
+    let requests = [
+        ("a pull of a manifest", Request::Get(tree.manifest.clone())),
+        (
+            "a push of a manifest",
+            Request::Put("/v2/team/mine/manifests/v1".to_owned(), manifest),
+        ),
+    ];
+    let mut idle = Vec::new();
+    for (_, request) in &requests {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let times = apart(server.address(), request, &is_over);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        is_over.store(true, Ordering::Relaxed);
+        idle.push(times.join().expect("a client that does not fail"));
+    }
+    server.limit_to("1000B");
+    server.says("evicted: the cache has reached").await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients = requests
+        .each_ref()
+        .map(|(_, request)| apart(server.address(), request, &is_over));
+    server.says("room was made").await;
+    is_over.store(true, Ordering::Relaxed);
+    for (((name, _), idle), busy) in requests.iter().zip(idle).zip(clients) {
+        let busy = busy.join().expect("a client that does not fail");
+        println!(
+            "  {name}: before {}, meanwhile {}",
+            spread(idle),
+            spread(busy)
+        );
+    }
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("room was made"));
+    println!("  {}", line.unwrap_or_default());
+    server.stop();
 }
 
 async fn listing() {
@@ -230,7 +285,8 @@ async fn crowd() {
         })
         .collect();
     let is_over = Arc::new(AtomicBool::new(false));
-    let meanwhile = apart(server.address(), &tree.manifest, &is_over);
+    let request = Request::Get(tree.manifest.clone());
+    let meanwhile = apart(server.address(), &request, &is_over);
     let mut manifests = Vec::new();
     for pull in pulls {
         manifests.push(pull.await.expect("a pull that does not fail"));
@@ -252,8 +308,8 @@ async fn crowd() {
 
 /// Asks for the same now and then, on a thread that has nothing else to do: in the crowd's own it
 /// would be the crowd that it waits for.
-fn apart(address: &str, path: &str, is_over: &Arc<AtomicBool>) -> JoinHandle<Vec<Duration>> {
-    let (address, path) = (address.to_owned(), path.to_owned());
+fn apart(address: &str, request: &Request, is_over: &Arc<AtomicBool>) -> JoinHandle<Vec<Duration>> {
+    let (address, request) = (address.to_owned(), request.clone());
     let is_over = Arc::clone(is_over);
     std::thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build();
@@ -262,7 +318,7 @@ fn apart(address: &str, path: &str, is_over: &Arc<AtomicBool>) -> JoinHandle<Vec
             let mut times = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
                 let asked = Instant::now();
-                client.get(&path).await;
+                client.send(&request).await;
                 times.push(asked.elapsed());
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

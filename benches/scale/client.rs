@@ -1,11 +1,21 @@
 //! A client that looks at the head of an answer and throws its body away, in the kernel.
 
+use crate::tree::{MANIFEST, sha256};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// How much may wait to be read, in bytes.
 const RECEIVED: u32 = 128 << 10;
+
+/// What is asked again and again.
+#[derive(Clone)]
+pub(crate) enum Request {
+    /// A path.
+    Get(String),
+    /// A path, and the manifest to put there.
+    Put(String, String),
+}
 
 /// One connection.
 pub(crate) struct Client {
@@ -33,9 +43,49 @@ impl Client {
         }
     }
 
+    /// The same for any request.
+    pub(crate) async fn send(&mut self, request: &Request) {
+        match request {
+            Request::Get(path) => self.get(path).await,
+            Request::Put(path, manifest) => self.put(path, MANIFEST, manifest).await,
+        }
+    }
+
+    /// Pushes what an image of no layers needs, and gives its manifest.
+    pub(crate) async fn push(&mut self, name: &str) -> String {
+        let config = "{}";
+        let digest = sha256(config.as_bytes());
+        let path = format!("/v2/{name}/blobs/uploads/?digest={digest}");
+        self.write("POST", &path, "application/octet-stream", config, "201")
+            .await;
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":{}}},"layers":[]}}"#,
+            config.len()
+        )
+    }
+
+    async fn put(&mut self, path: &str, kind: &str, body: &str) {
+        self.write("PUT", path, kind, body, "201").await;
+    }
+
+    async fn write(&mut self, method: &str, path: &str, kind: &str, body: &str, expected: &str) {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let left = self.answered(&request, expected).await;
+        assert!(left == 0, "{path}: {left} bytes of an answer");
+    }
+
     /// Asks, and says how much of the body is still to come.
     pub(crate) async fn ask(&mut self, path: &str) -> usize {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: */*\r\n\r\n");
+        self.answered(&request, "200").await
+    }
+
+    /// Sends a request, and says how much of its answer's body is still to come.
+    async fn answered(&mut self, request: &str, expected: &str) -> usize {
+        let path = request.lines().next().unwrap_or_default();
         let sent = self.stream.write_all(request.as_bytes()).await;
         sent.expect("a request sent");
         let mut read = Vec::with_capacity(4096);
@@ -47,7 +97,10 @@ impl Client {
             }
         };
         let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
-        assert!(head.starts_with("http/1.1 200 "), "{path}: {head}");
+        assert!(
+            head.starts_with(&format!("http/1.1 {expected} ")),
+            "{path}: {head}"
+        );
         let length = head
             .lines()
             .find_map(|line| line.strip_prefix("content-length: "));

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// A running larder.
@@ -52,6 +53,26 @@ impl Server {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Waits until it has said so.
+    pub(crate) async fn says(&self, text: &str) {
+        while !self.log().contains(text) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Has it read its configuration again, with another bound for its cache.
+    pub(crate) fn limit_to(&mut self, size: &str) {
+        let path = self.home.path().join("config.yml");
+        let text = fs::read_to_string(&path).expect("a file");
+        fs::write(
+            &path,
+            text.replace("maxsize: 1TB", &format!("maxsize: {size}")),
+        )
+        .expect("a file");
+        let id = self.child.id().try_into().ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a process"), Signal::HUP).expect("a running process");
     }
 
     pub(crate) fn log(&self) -> String {

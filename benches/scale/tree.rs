@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 const LAYERS: usize = 10;
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A file system of its own, in memory.
 pub(crate) struct Disk(TempDir);
@@ -60,7 +61,8 @@ pub(crate) struct Tree {
     pub(crate) tags: String,
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// A digest, as it is written.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let mut text = String::from("sha256:");
     for byte in Sha256::digest(bytes) {
         write!(text, "{byte:02x}").expect("a string");
@@ -128,6 +130,20 @@ impl Tree {
                 fs::hard_link(file, directory.join(name)).expect("a link");
             }
         };
+        let now = SystemTime::now();
+        let micros = |time: SystemTime| {
+            time.duration_since(UNIX_EPOCH)
+                .expect("after 1970")
+                .as_micros()
+        };
+        let day_ago = micros(now - Duration::from_hours(24));
+        // When the clock was last written down, and the age it had: see docs/operate.md.
+        let clock = format!(
+            "{} {}\n",
+            micros(now - Duration::from_hours(1)),
+            day_ago + images as u128
+        );
+        fs::write(disk.join("root/larder.clock"), clock).expect("a file");
         for at in 0..images {
             let name = format!("docker.io/team/app{}", at / 100);
             let repository = tree.top.join("repositories").join(&name);
@@ -145,6 +161,9 @@ impl Tree {
                 layers.push((digest, 1));
             }
             let digest = tree.image(&name, &format!("v{at}"), &layers);
+            let used = repository.join("_mirror/used/sha256");
+            fs::create_dir_all(&used).expect("a directory");
+            fs::write(used.join(&digest[7..]), (day_ago + at as u128).to_string()).expect("a file");
             if at == 0 {
                 let blob = tree.put(b"layer");
                 tree.link(&format!("{name}/_layers/sha256/{}", &blob[7..]), &blob);

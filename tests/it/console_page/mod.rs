@@ -90,14 +90,3 @@ fn put(file: &Path, bytes: &[u8]) {
     fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
     fs::write(file, bytes).expect("a file");
 }
-
-/// How many have to share each core just now: by so much everything takes longer. One or more.
-fn crowd() -> f64 {
-    let load = fs::read_to_string("/proc/loadavg").expect("Linux");
-    let mut fields = load.split([' ', '/']);
-    let lately: f64 = fields.next().and_then(|it| it.parse().ok()).unwrap_or(1.0);
-    let now: f64 = fields.nth(2).and_then(|it| it.parse().ok()).unwrap_or(1.0);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = f64::from(u32::try_from(cores).unwrap_or(1));
-    (lately.max(now) / cores).max(1.0)
-}

@@ -126,38 +126,44 @@ async fn a_large_cache_is_served_at_once_and_nobody_waits_for_its_eviction() {
     assert!(line.contains(&format!("images={images}")), "{line}");
 
     // Nearly all of it goes. Pushes need what an eviction holds.
-    let idle = pushes(&larder, 200, &AtomicBool::new(false)).await;
+    let idle = pushes(&larder, &AtomicBool::new(false), 200).await;
     larder.reconfigure(&["cache", "maxsize"], json!(1000));
     larder.hang_up().await;
     larder
         .logged("evicted: the cache has reached cache.maxsize")
         .await;
     let is_over = AtomicBool::new(false);
-    let watch = async {
-        // What was used a minute ago is spared.
-        let rests = "evicted: the cache";
-        let evicted = |log: &str| log.matches(rests).count();
-        let mut before = 0;
-        while evicted(&larder.log()) + 1 < images.min(3000) && before < 3000 {
-            before += 1;
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    let evicting = async {
+        larder.logged("room was made").await;
         is_over.store(true, Ordering::SeqCst);
     };
-    let (busy, ()) = tokio::join!(pushes(&larder, usize::MAX, &is_over), watch);
-    let line = format!("pushes (median, 99 %, longest): idle {idle:?}, evicting {busy:?}");
-    say(&larder, &line);
-    assert!(busy[0] < idle[0] + Duration::from_millis(10), "{line}");
+    let (busy, ()) = tokio::join!(pushes(&larder, &is_over, usize::MAX), evicting);
+    say(&larder, &format!("before: {idle}; while it evicts: {busy}"));
+    // How long each takes is for `make bench-scale`: here it is that an eviction lets them through.
+    assert!(busy.count >= 5, "{busy}");
     larder.kill().await;
 }
 
-/// Puts manifests, one after the other, and says how long the middle one, all but a hundredth of
-/// them, and the longest took.
-async fn pushes(larder: &Larder, most: usize, stop: &AtomicBool) -> [Duration; 3] {
+/// How many pushes there were, and how long the middle one, all but a hundredth of them, and the
+/// longest took.
+struct Pushes {
+    count: usize,
+    took: [Duration; 3],
+}
+
+impl std::fmt::Display for Pushes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { count, took } = self;
+        write!(f, "{count} pushes, median, 99 % and longest {took:?}")
+    }
+}
+
+/// Puts manifests, one after the other.
+async fn pushes(larder: &Larder, stop: &AtomicBool, most: usize) -> Pushes {
     let config = larder.push_blob("team/mine", b"{}").await;
     let manifest = manifest_of(&[&config]).to_string();
     let mut took = Vec::new();
-    while took.len() < most && !stop.load(Ordering::SeqCst) {
+    while took.is_empty() || took.len() < most && !stop.load(Ordering::SeqCst) {
         let started = Instant::now();
         let put = larder.put_manifest("team/mine", "v1", OCI_MANIFEST, manifest.as_bytes());
         assert_eq!(put.await.status, 201);
@@ -165,5 +171,8 @@ async fn pushes(larder: &Larder, most: usize, stop: &AtomicBool) -> [Duration; 3
     }
     took.sort_unstable();
     let at = |share: usize| took[(took.len() - 1) * share / 100];
-    [at(50), at(99), at(100)]
+    Pushes {
+        count: took.len(),
+        took: [at(50), at(99), at(100)],
+    }
 }

@@ -101,6 +101,8 @@ impl Browser {
             session,
         };
         browser.look(1280, 900, "light").await;
+        let domain = json!({ "timeDomain": "threadTicks" });
+        browser.tool("Performance.enable", domain).await;
         browser
     }
 
@@ -209,6 +211,16 @@ impl Browser {
             .iter()
             .filter_map(|line| line["message"].as_str().map(str::to_owned))
             .collect()
+    }
+
+    /// The processor time that the page has used since it was opened, to run its scripts, to lay
+    /// itself out and to draw itself. What else the machine does is not in it.
+    pub(crate) async fn work(&self) -> Duration {
+        let metrics = self.tool("Performance.getMetrics", json!({})).await;
+        let metrics = metrics["metrics"].as_array().expect("metrics");
+        let total = metrics.iter().find(|it| it["name"] == "TaskDuration");
+        let seconds = total.and_then(|it| it["value"].as_f64());
+        Duration::from_secs_f64(seconds.expect("the duration of all tasks"))
     }
 
     /// A picture of what the screen shows.
