@@ -230,8 +230,12 @@ pub(crate) struct Costs {
     registry: Vec<Cost>,
 }
 
-/// Has each of them do the same. The order changes with the round, so that none always has the
-/// machine as the same other left it.
+/// Into how many pieces the work of a round is cut.
+const SLICES: u32 = 3;
+
+/// Has each of them do the same. The work of a round is done in short pieces by turns, and added up:
+/// a machine that others use too is quicker or slower for seconds at a time, and that then weighs
+/// on all of them. The order changes, so that none always has the machine as the same other left it.
 pub(crate) fn in_turns(
     rounds: usize,
     servers: &[Server; 3],
@@ -245,15 +249,17 @@ pub(crate) fn in_turns(
         server.settle();
     }
     for round in 0..rounds {
-        for turn in 0..servers.len() {
-            let at = (round + turn) % servers.len();
-            let cost = measure(&servers[at]);
-            match at {
-                0 => costs.nginx.push(cost),
-                1 => costs.larder.push(cost),
-                _ => costs.registry.push(cost),
+        let mut sums = [Cost::default(); 3];
+        for slice in 0..SLICES as usize {
+            for turn in 0..servers.len() {
+                let at = (round + slice + turn) % servers.len();
+                sums[at] += measure(&servers[at]);
             }
         }
+        let [nginx, larder, registry] = sums;
+        costs.nginx.push(nginx);
+        costs.larder.push(larder);
+        costs.registry.push(registry);
     }
     costs
 }

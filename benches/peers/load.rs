@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::AddAssign;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
@@ -20,7 +21,7 @@ use super::servers::Server;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// What a piece of work has cost its server.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Cost {
     /// Processor time in seconds.
     pub(crate) processor: f64,
@@ -30,6 +31,15 @@ pub(crate) struct Cost {
     pub(crate) time: f64,
     /// How much was done, in GB or in requests.
     pub(crate) amount: f64,
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, more: Self) {
+        self.processor += more.processor;
+        self.client += more.client;
+        self.time += more.time;
+        self.amount += more.amount;
+    }
 }
 
 impl Cost {
@@ -74,7 +84,7 @@ impl<'a> Blobs<'a> {
             connections,
             path: &content.blob,
             tls: server.is_encrypted().then(|| client_config(content)),
-            duration: Duration::from_millis(if is_quick { 400 } else { 1500 }),
+            duration: Duration::from_millis(if is_quick { 200 } else { 500 }),
         }
     }
 
@@ -205,23 +215,18 @@ fn client_config(content: &Content) -> Arc<ClientConfig> {
 pub(crate) struct Manifests<'a> {
     server: &'a Server,
     path: &'a str,
-    duration: &'static str,
 }
 
 impl<'a> Manifests<'a> {
-    pub(crate) fn new(server: &'a Server, path: &'a str, is_quick: bool) -> Self {
-        Self {
-            server,
-            path,
-            duration: if is_quick { "-d1s" } else { "-d3s" },
-        }
+    pub(crate) fn new(server: &'a Server, path: &'a str) -> Self {
+        Self { server, path }
     }
 
     pub(crate) fn run(&self) -> Cost {
         Cost::of(self.server, || {
             let url = format!("http://{}{}", self.server.address, self.path);
             let accept = format!("Accept: {MANIFEST}");
-            let arguments = ["-t2", "-c32", self.duration, "-H", &accept, &url];
+            let arguments = ["-t2", "-c32", "-d1s", "-H", &accept, &url];
             let run = Command::new("wrk").args(arguments).output();
             let run = run.expect("wrk, of the package of that name");
             let text = String::from_utf8_lossy(&run.stdout).into_owned();

@@ -8,7 +8,7 @@ use super::{Plan, in_turns, ratio};
 /// Requests per second, and what one costs.
 pub(crate) fn rows(plan: &Plan, servers: &[Server; 3], path: &str) -> (Vec<Row>, Option<String>) {
     let costs = in_turns(plan.rounds, servers, |server| {
-        Manifests::new(server, path, plan.is_quick).run()
+        Manifests::new(server, path).run()
     });
     let per_request = |cost: &Cost| cost.processor / cost.amount;
     let speed = |cost: &Cost| cost.amount / cost.time;

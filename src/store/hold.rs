@@ -28,8 +28,9 @@ use super::{Context as _, StoreError, publish};
 /// second; one that does not was stopped by somebody, and must not take all threads with it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The longest pause between two tries.
-const PAUSE: Duration = Duration::from_millis(1);
+/// The longest pause between two tries: an eviction keeps others out for a millisecond at a time,
+/// and waiting is to cost little more than that.
+const PAUSE: Duration = Duration::from_micros(250);
 
 /// Where the locks are.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use super::picture::{Place, Repository, stamp};
 use super::table::Id;
 
 /// For how long those who link are kept waiting at a time.
-pub(super) const BATCH: Duration = Duration::from_millis(2);
+pub(super) const BATCH: Duration = Duration::from_millis(1);
 
 /// How many removed files are kept open at most: the time that the disk takes to give back a large
 /// file is spent after the hold.

@@ -426,6 +426,17 @@ impl Larder {
         self.daemon.pid()
     }
 
+    /// The processor time that it has used, in steps of 10 ms (`USER_HZ`, proc(5)).
+    pub(crate) fn processor(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("a running process");
+        // Its name comes first, and may have anything in it.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let fields = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.map(|it| it.parse::<u64>().expect("ticks")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// A request, to be completed and sent with [`send`](Self::send).
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
