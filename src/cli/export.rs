@@ -161,5 +161,14 @@ fn line(image: &Carried) -> String {
         none if none.is_empty() => none,
         left_out => format!(" (its index also lists {left_out})"),
     };
-    format!("exported {}{platforms}{left_out}", image.name)
+    let attached = match (image.attached, image.left_behind) {
+        (0, 0) => String::new(),
+        (attached, 0) => format!(", and {attached} attached to it"),
+        (attached, left) => {
+            format!(
+                ", and {attached} attached to it ({left} more are not, since they are not here)"
+            )
+        }
+    };
+    format!("exported {}{platforms}{left_out}{attached}", image.name)
 }

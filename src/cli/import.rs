@@ -136,15 +136,17 @@ fn line(image: &Taken) -> String {
                 0 => String::new(),
                 count => format!("; {count} that its index lists are not in the file"),
             };
+            let subject = image.subject.as_ref();
+            let attached = subject.map_or_else(String::new, |to| format!(", attached to {to}"));
             let hides = hides.as_ref().map_or_else(String::new, |hidden| {
                 format!(
                     "; clients that use this registry as their mirror get it instead of {hidden}"
                 )
             });
             if *already {
-                return format!("unchanged {name} ({kind}): all of it was here{absent}");
+                return format!("unchanged {name} ({kind}{attached}): all of it was here{absent}");
             }
-            format!("imported {name} ({kind}){absent}{hides}")
+            format!("imported {name} ({kind}{attached}){absent}{hides}")
         }
         Done::Newer => format!(
             "kept {name}: the tag here was checked later and names something else (--force takes the bundle's)"
