@@ -470,3 +470,58 @@ fn named(descriptor: &Descriptor, form: Form, now: SystemTime) -> Result<Named, 
         (Some(name), _) => Named::Text(name.to_owned()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Reads an archive of so many manifests, of which so many bytes may be read.
+    fn read(manifests: usize, budget: u64) -> Result<usize, ArchiveError> {
+        let mut archive = ::tar::Builder::new(Vec::new());
+        let mut listed = Vec::new();
+        for number in 0..manifests {
+            let manifest = serde_json::json!({
+                "schemaVersion": 2, "layers": [], "annotations": { "n": number.to_string() },
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            });
+            let bytes = manifest.to_string().into_bytes();
+            let digest = Digest::of(&bytes);
+            let mut header = ::tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            let name = form::blob_name(&digest);
+            archive.append_data(&mut header, name, &bytes[..]).unwrap();
+            listed.push(Descriptor {
+                media_type: None,
+                digest: digest.to_string(),
+                size: 0,
+                annotations: None,
+            });
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&archive.into_inner().unwrap()).unwrap();
+        let entries = tar::scan(&file)?;
+        let mut reading = Reading {
+            file: &file,
+            entries: &entries,
+            used: HashSet::new(),
+            budget,
+        };
+        let index = Index {
+            schema_version: 2,
+            media_type: None,
+            manifests: listed,
+            annotations: None,
+        };
+        let images = reading.layout(&index, Form::Layout, SystemTime::now())?;
+        Ok(images.len())
+    }
+
+    #[test]
+    fn all_manifests_together_have_a_limit() {
+        assert!(matches!(read(3, 1000), Ok(3)));
+        assert!(matches!(read(3, 200), Err(ArchiveError::TooMuch(_))));
+    }
+}

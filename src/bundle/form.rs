@@ -146,3 +146,18 @@ pub(super) fn time_of_text(text: &str, now: SystemTime) -> Option<SystemTime> {
     let time = humantime::parse_rfc3339(text).ok()?;
     Some(time.min(now))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_was_written_and_none_is_still_to_come() {
+        use std::time::Duration;
+        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
+        assert_eq!(time_of_text(&time_to_text(now), now), Some(now));
+        let later = time_to_text(now + Duration::from_secs(1));
+        assert_eq!(time_of_text(&later, now), Some(now));
+        assert_eq!(time_of_text("yesterday", now), None);
+    }
+}
