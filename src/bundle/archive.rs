@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::oci::manifest::{MAX_SIZE, Need, media_type_of};
 use crate::oci::{Digest, MediaType, References, RepositoryName, Tag};
 
+use super::along::{Along, List};
 use super::error::{ArchiveError, Bad};
 use super::form::{self, Descriptor, Index, Layout};
 use super::tar::{self, Entries, Span};
@@ -43,6 +44,9 @@ pub enum Form {
 pub struct Archive {
     pub(super) file: File,
     pub(super) images: Vec<Found>,
+    /// What is attached to the images, each after what it is attached to.
+    pub(super) attached: Vec<Found>,
+    pub(super) lists: Vec<List>,
     /// Whether it builds on another bundle.
     pub(super) since: bool,
     form: Form,
@@ -53,6 +57,8 @@ pub struct Archive {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) named: Named,
+    /// What it is attached to; `None` for an image.
+    pub(super) subject: Option<Digest>,
     /// Those that are in the file, each after those that it lists. The last is the image itself.
     pub(super) manifests: Vec<Listed>,
     /// What they need, each once.
@@ -77,6 +83,15 @@ pub(super) enum Named {
     Text(String),
     /// The name that an image has in docker.
     Docker(String),
+}
+
+impl Named {
+    pub(super) fn tag(&self) -> Option<&Tag> {
+        match self {
+            Self::Ours { tag, .. } => tag.as_ref(),
+            Self::Not | Self::Text(_) | Self::Docker(_) => None,
+        }
+    }
 }
 
 /// A manifest in an archive.
@@ -128,6 +143,7 @@ impl Archive {
             budget: MAX_MANIFESTS << 20,
         };
         let mut since = false;
+        let mut along = Along::default();
         let (form, images) = if has(form::LAYOUT) && has(form::INDEX) {
             let index = reading.index()?;
             since = index.annotation(form::SINCE).is_some();
@@ -139,7 +155,11 @@ impl Archive {
                 Form::Layout
             };
             docker::judge_links(&entries, form)?;
-            (form, reading.layout(&index, form, now)?)
+            let images = reading.layout(&index, form, now)?;
+            if form == Form::Bundle && has(form::ATTACHED) {
+                along = Along::read(&mut reading, now)?;
+            }
+            (form, images)
         } else if has(form::DOCKER) {
             docker::judge_links(&entries, Form::Docker)?;
             (Form::Docker, docker::images(&mut reading)?)
@@ -155,6 +175,8 @@ impl Archive {
         Ok(Self {
             file,
             images,
+            attached: along.manifests,
+            lists: along.lists,
             since,
             form,
             ignored,
@@ -299,29 +321,41 @@ impl Reading<'_> {
             .retain(|name| self.entries.files.contains_key(name));
         let mut images = Vec::new();
         for descriptor in &index.manifests {
-            let wrong = |text: &str| Bad::Content(text.to_owned()).at(form::INDEX);
-            let digest: Result<Digest, _> = descriptor.digest.parse();
-            let digest = digest.map_err(|error| wrong(&error.to_string()))?;
-            let named = named(descriptor, form, now).map_err(|text| wrong(&text))?;
-            let media_type = descriptor.media_type.as_deref();
-            let media_type = media_type.and_then(|text| text.parse().ok());
-            let mut walk = Walk::default();
-            let entry = form::blob_name(&digest);
-            if !self.entries.files.contains_key(&entry) {
-                return Err(Bad::Missing.at(&entry));
-            }
-            self.manifest(&digest, media_type.as_ref(), DEPTH, &mut walk)?;
-            images.push(Found {
-                named,
-                manifests: walk.manifests,
-                blobs: walk.blobs,
-                absent: walk.absent,
-            });
+            images.push(self.found(descriptor, form::INDEX, form, now)?);
         }
         if images.is_empty() {
             return Err(ArchiveError::NoImages);
         }
         Ok(images)
+    }
+
+    /// Reads what a list has, all of its manifests with it. `list` is the list's entry.
+    pub(super) fn found(
+        &mut self,
+        descriptor: &Descriptor,
+        list: &str,
+        form: Form,
+        now: SystemTime,
+    ) -> Result<Found, ArchiveError> {
+        let wrong = |text: String| Bad::Content(text).at(list);
+        let digest: Result<Digest, _> = descriptor.digest.parse();
+        let digest = digest.map_err(|error| wrong(error.to_string()))?;
+        let named = named(descriptor, form, now).map_err(wrong)?;
+        let media_type = descriptor.media_type.as_deref();
+        let media_type = media_type.and_then(|text| text.parse().ok());
+        let mut walk = Walk::default();
+        let entry = form::blob_name(&digest);
+        if !self.entries.files.contains_key(&entry) {
+            return Err(Bad::Missing.at(&entry));
+        }
+        self.manifest(&digest, media_type.as_ref(), DEPTH, &mut walk)?;
+        Ok(Found {
+            named,
+            subject: None,
+            manifests: walk.manifests,
+            blobs: walk.blobs,
+            absent: walk.absent,
+        })
     }
 
     /// Reads a manifest that is in the file, and those that it lists.
@@ -435,4 +469,59 @@ fn named(descriptor: &Descriptor, form: Form, now: SystemTime) -> Result<Named, 
         (Some(name), Form::Docker) => Named::Docker(docker::short_name(name).to_owned()),
         (Some(name), _) => Named::Text(name.to_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Reads an archive of so many manifests, of which so many bytes may be read.
+    fn read(manifests: usize, budget: u64) -> Result<usize, ArchiveError> {
+        let mut archive = ::tar::Builder::new(Vec::new());
+        let mut listed = Vec::new();
+        for number in 0..manifests {
+            let manifest = serde_json::json!({
+                "schemaVersion": 2, "layers": [], "annotations": { "n": number.to_string() },
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            });
+            let bytes = manifest.to_string().into_bytes();
+            let digest = Digest::of(&bytes);
+            let mut header = ::tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            let name = form::blob_name(&digest);
+            archive.append_data(&mut header, name, &bytes[..]).unwrap();
+            listed.push(Descriptor {
+                media_type: None,
+                digest: digest.to_string(),
+                size: 0,
+                annotations: None,
+            });
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&archive.into_inner().unwrap()).unwrap();
+        let entries = tar::scan(&file)?;
+        let mut reading = Reading {
+            file: &file,
+            entries: &entries,
+            used: HashSet::new(),
+            budget,
+        };
+        let index = Index {
+            schema_version: 2,
+            media_type: None,
+            manifests: listed,
+            annotations: None,
+        };
+        let images = reading.layout(&index, Form::Layout, SystemTime::now())?;
+        Ok(images.len())
+    }
+
+    #[test]
+    fn all_manifests_together_have_a_limit() {
+        assert!(matches!(read(3, 1000), Ok(3)));
+        assert!(matches!(read(3, 200), Err(ArchiveError::TooMuch(_))));
+    }
 }

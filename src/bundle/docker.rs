@@ -118,6 +118,7 @@ pub(super) fn images(reading: &mut Reading<'_>) -> Result<Vec<Found>, ArchiveErr
         for named in names {
             images.push(Found {
                 named,
+                subject: None,
                 manifests: vec![Listed {
                     digest: Digest::of(&bytes),
                     media_type: MediaType::known(media::DOCKER_MANIFEST),

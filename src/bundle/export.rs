@@ -65,6 +65,12 @@ impl Plan {
             let saved = serde_json::to_vec(&self.saved).map_err(json)?;
             writing.add(form::DOCKER, saved.len() as u64, Content::Bytes(saved));
         }
+        let attached = &self.attached;
+        if !attached.manifests.is_empty() || !attached.lists.is_empty() {
+            let attached = serde_json::to_vec(attached).map_err(json)?;
+            let size = attached.len() as u64;
+            writing.add(form::ATTACHED, size, Content::Bytes(attached));
+        }
         for item in &self.manifests {
             let name = form::blob_name(&item.digest);
             writing.add(&name, item.size, Content::Manifest(item));

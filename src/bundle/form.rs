@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::oci::Digest;
 
@@ -14,6 +15,10 @@ pub(super) const LAYOUT: &str = "oci-layout";
 pub(super) const INDEX: &str = "index.json";
 /// What `docker save` writes, and `docker load` reads.
 pub(super) const DOCKER: &str = "manifest.json";
+
+/// What is attached to the images. It has a file of its own: whoever loads all that the index lists
+/// would take a signature for an image.
+pub(super) const ATTACHED: &str = "larder.attached.json";
 
 /// The only version of the layout.
 pub(super) const LAYOUT_VERSION: &str = "1.0.0";
@@ -38,6 +43,9 @@ pub(super) const TAG: &str = "dev.larder.tag";
 pub(super) const CHECKED: &str = "dev.larder.checked";
 /// Of an index: the platforms that are in the file.
 pub(super) const PLATFORMS: &str = "dev.larder.platforms";
+
+/// What it is attached to.
+pub(super) const SUBJECT: &str = "dev.larder.subject";
 
 pub(super) const MIRROR: &str = "mirror";
 pub(super) const LOCAL: &str = "local";
@@ -74,6 +82,28 @@ pub(super) struct Descriptor {
     pub(super) size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) annotations: Option<Annotations>,
+}
+
+/// `larder.attached.json`: what is attached to the images, and to what is attached to them. Each
+/// comes after what it is attached to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Attached {
+    #[serde(default)]
+    pub(super) manifests: Vec<Descriptor>,
+    #[serde(default)]
+    pub(super) lists: Vec<List>,
+}
+
+/// What an upstream says is attached to a manifest.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct List {
+    /// The repository's directory.
+    pub(super) repository: String,
+    pub(super) subject: String,
+    /// When it said so, as in RFC 3339.
+    pub(super) listed: String,
+    /// The list as it is kept: an index.
+    pub(super) index: Box<RawValue>,
 }
 
 /// An image in `manifest.json`.
@@ -115,4 +145,19 @@ pub(super) fn time_to_text(time: SystemTime) -> String {
 pub(super) fn time_of_text(text: &str, now: SystemTime) -> Option<SystemTime> {
     let time = humantime::parse_rfc3339(text).ok()?;
     Some(time.min(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_was_written_and_none_is_still_to_come() {
+        use std::time::Duration;
+        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
+        assert_eq!(time_of_text(&time_to_text(now), now), Some(now));
+        let later = time_to_text(now + Duration::from_secs(1));
+        assert_eq!(time_of_text(&later, now), Some(now));
+        assert_eq!(time_of_text("yesterday", now), None);
+    }
 }

@@ -7,7 +7,6 @@ use crate::store::{Blob, Repository, StoredManifest};
 
 use super::docker;
 use super::error::ExportError;
-use super::plan::Choice;
 use super::tree::{Child, Made};
 
 /// What one image brings, until it is known that it is whole.
@@ -19,6 +18,14 @@ pub(super) struct Gathered {
     pub(super) left_out: Vec<String>,
     /// What `docker load` is to take.
     pub(super) runnable: Option<Vec<u8>>,
+}
+
+impl Gathered {
+    /// Its manifests.
+    pub(super) fn digests(&self) -> Vec<Digest> {
+        let manifests = self.manifests.iter();
+        manifests.map(|(digest, _)| digest.clone()).collect()
+    }
 }
 
 /// What a config says that its image runs on.
@@ -33,7 +40,8 @@ struct RunsOn {
 /// Looks at one image.
 pub(super) struct Gathering<'a> {
     pub(super) repository: &'a Repository,
-    pub(super) choice: &'a Choice,
+    /// The platforms to take; all that are here, if there is none.
+    pub(super) platforms: &'a [Platform],
     pub(super) image: &'a str,
 }
 
@@ -80,7 +88,7 @@ impl Gathering<'_> {
     /// An image without an index says in its config what it runs on.
     fn refuse_other_platform(&self, config: &Blob) -> Result<(), ExportError> {
         const LARGEST: usize = 1 << 20;
-        let asked = &self.choice.platforms;
+        let asked = self.platforms;
         if asked.is_empty() {
             return Ok(());
         }
@@ -115,7 +123,7 @@ impl Gathering<'_> {
         depth: usize,
         found: &mut Gathered,
     ) -> Result<(), ExportError> {
-        let asked = &self.choice.platforms;
+        let asked = self.platforms;
         let mut not_whole = None;
         let mut taken = 0;
         for child in children {

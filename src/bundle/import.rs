@@ -13,9 +13,11 @@ use crate::oci::{Digest, Hasher, Image, Tag};
 use crate::registry::Names;
 use crate::store::{Kind, Push, Repository, Staged, Store, StoreError, TagState};
 
-use super::archive::{Archive, Found, Listed, Named, Wanted};
+use super::along::{Expected, List};
+use super::archive::{Archive, Found, Listed, Wanted};
 use super::error::{ArchiveError, Bad, ImportError, Refusal};
 use super::place::{Home, Places};
+use super::taken::{Done, Taken, shown};
 use super::{CHUNK, Watch, in_parallel, tar, workers};
 
 /// How often an image is tried whose content is collected as fast as it is brought.
@@ -42,7 +44,9 @@ pub struct Import<'a> {
 /// An import that has been thought through: what it takes is known.
 pub struct Ready<'a> {
     import: Import<'a>,
+    /// What is attached to others comes after them.
     images: Vec<Planned<'a>>,
+    lists: Vec<(Repository, &'a List)>,
     jobs: Vec<Wanted>,
     checks: Vec<Digest>,
     /// How many bytes are to be written.
@@ -63,33 +67,14 @@ struct Planned<'a> {
     home: Result<Home, Done>,
 }
 
-/// What became of one image.
-#[derive(Clone, Debug)]
-pub struct Taken {
-    /// Its name here, or else in the archive.
-    pub name: String,
-    /// How many of those that its index lists are not in the file.
-    pub absent: usize,
-    /// What became of it.
-    pub done: Done,
-}
-
-/// What became of an image.
-#[derive(Clone, Debug)]
-pub enum Done {
-    /// It is here.
-    In {
-        /// As a mirror's or as a local one.
-        kind: Kind,
-        /// The upstream's repository that its name hides from now on.
-        hides: Option<String>,
-        /// Whether there was nothing to do: all of it was here before.
-        already: bool,
-    },
-    /// The tag here was checked later, and names something else: it stays.
-    Newer,
-    /// It is not taken in.
-    Refused(Refusal),
+impl Planned<'_> {
+    /// Whether the image to which it is attached did not come in after all.
+    fn lacks_subject(&self) -> Result<bool, StoreError> {
+        match (&self.found.subject, &self.home) {
+            (Some(subject), Ok(home)) => Ok(!home.repository.has_manifest(subject)?),
+            _ => Ok(false),
+        }
+    }
 }
 
 impl<'a> Import<'a> {
@@ -105,6 +90,7 @@ impl<'a> Import<'a> {
         let mut ready = Ready {
             import: self,
             images: Vec::new(),
+            lists: Vec::new(),
             jobs: Vec::new(),
             checks: Vec::new(),
             bytes: 0,
@@ -115,11 +101,15 @@ impl<'a> Import<'a> {
             damaged: Mutex::default(),
         };
         let mut seen = HashSet::new();
-        for found in &images[..count] {
+        let mut expected = Expected::default();
+        for found in images[..count].iter().chain(&self.archive.attached) {
+            if found.subject.is_some() && !expected.has_subject_of(found) {
+                continue;
+            }
             let home = self.home(found)?;
             let mut planned = Planned {
                 found,
-                name: shown(&found.named, home.as_ref().ok()),
+                name: shown(found, home.as_ref().ok()),
                 home,
             };
             if planned.home.is_ok()
@@ -127,8 +117,14 @@ impl<'a> Import<'a> {
             {
                 planned.home = Err(Done::Refused(refusal));
             }
+            if let Ok(home) = &planned.home {
+                expected.add(found, &home.repository);
+            }
             ready.images.push(planned);
         }
+        let lists = self.archive.lists.iter();
+        let lists = lists.filter_map(|list| Some((expected.mirror_of(list)?, list)));
+        ready.lists = lists.collect();
         // The longest first, so that nobody is left alone with one at the end.
         let size = |job: &Wanted| job.span.map_or(0, |span| span.size);
         ready.jobs.sort_by_key(|job| Reverse(size(job)));
@@ -145,10 +141,15 @@ impl<'a> Import<'a> {
             Some(name) => places.given(name),
             None => places.of(&found.named),
         };
-        let home = match home {
+        let mut home = match home {
             Ok(home) => home,
             Err(refusal) => return Ok(Err(Done::Refused(refusal))),
         };
+        if found.subject.is_some() {
+            // It follows its image, and keeps its own tag.
+            home.tag = found.named.tag().cloned();
+            home.hides = None;
+        }
         Ok(match self.keeps_out(&home, found.digest())? {
             Some(done) => Err(done),
             None => Ok(home),
@@ -172,13 +173,6 @@ impl<'a> Import<'a> {
             Kind::Mirror if state.checked > home.checked.unwrap_or(UNIX_EPOCH) => Some(Done::Newer),
             Kind::Mirror => None,
         })
-    }
-}
-
-impl Found {
-    /// The digest of the image itself.
-    fn digest(&self) -> Option<&Digest> {
-        self.manifests.last().map(|listed| &listed.digest)
     }
 }
 
@@ -258,15 +252,22 @@ impl Ready<'_> {
             if (watch.stop)() {
                 return Err(ImportError::Stopped);
             }
+            if planned.lacks_subject()? {
+                continue;
+            }
             let done = match &planned.home {
                 Ok(home) => self.image(planned.found, home, watch)?,
                 Err(done) => done.clone(),
             };
             all.push(Taken {
                 name: planned.name.clone(),
+                subject: planned.found.subject.clone(),
                 absent: planned.found.absent,
                 done,
             });
+        }
+        for (repository, list) in &self.lists {
+            list.keep(repository)?;
         }
         Ok(all)
     }
@@ -450,25 +451,4 @@ fn is_here(found: &Found, home: &Home) -> Result<bool, StoreError> {
         }
     }
     Ok(true)
-}
-
-/// A name for messages: the one here, or what the archive says.
-fn shown(named: &Named, home: Option<&Home>) -> String {
-    if let Some(home) = home {
-        let name = home.repository.name();
-        return match &home.tag {
-            Some(tag) => format!("{name}:{tag}"),
-            None => name.to_string(),
-        };
-    }
-    match named {
-        Named::Not => "an image without a name".into(),
-        Named::Text(text) | Named::Docker(text) => text.escape_debug().to_string(),
-        Named::Ours {
-            repository, tag, ..
-        } => match tag {
-            Some(tag) => format!("{repository}:{tag}"),
-            None => repository.to_string(),
-        },
-    }
 }

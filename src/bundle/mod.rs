@@ -4,11 +4,13 @@
 //! that others made, hostile ones among them. It works on the store as it is, beside a server or
 //! alone, asks no upstream, and knows of no terminal: how far it is, it tells a [`Watch`].
 //!
-//! Reading order: `form` (what is in the file beside the blobs), `plan` and `export` (writing one),
-//! `tar` (judging one by its headers), `archive` (which images are in it), `place` (where they
-//! belong), `import`.
+//! Reading order: `form` (what is in the file beside the blobs), `plan`, `attached` and `export`
+//! (writing one), `tar` (judging one by its headers), `archive` (which images are in it), `along`
+//! (what is attached to them), `place` (where they belong), `import`, `taken`.
 
+mod along;
 mod archive;
+mod attached;
 mod docker;
 mod error;
 mod export;
@@ -17,6 +19,7 @@ mod gather;
 mod import;
 mod place;
 mod plan;
+mod taken;
 mod tar;
 mod tree;
 
@@ -26,8 +29,9 @@ use std::thread;
 pub use archive::{Archive, Form};
 pub use error::{ArchiveError, Bad, ExportError, ImportError, Refusal};
 pub use export::Writing;
-pub use import::{Done, Import, Ready, Taken};
+pub use import::{Import, Ready};
 pub use plan::{Carried, Choice, Picked, Plan, Since};
+pub use taken::{Done, Taken};
 
 /// How far the work is, and whether to go on with it. Called from several threads.
 #[derive(Clone, Copy)]

@@ -1,25 +1,26 @@
 //! What goes into a bundle: the images that were asked for, with all that they need, each thing
 //! once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use crate::oci::{Digest, Image, Platform, Reference, RepositoryName, Tag};
 use crate::registry::{Names, Place};
-use crate::store::{Kind, Repository, Store, StoreError};
+use crate::store::{Kind, Repository, Store, StoreError, StoredManifest};
 
+use super::attached::Attachments;
 use super::error::{ArchiveError, ExportError};
 use super::form;
 use super::gather::{Gathered, Gathering};
 use super::tree::DEPTH;
-use super::{Archive, docker};
+use super::{Archive, attached, docker};
 
 /// An image that is to be exported.
 #[derive(Clone, Debug)]
 pub struct Picked {
-    repository: Repository,
-    reference: Reference,
+    pub(super) repository: Repository,
+    pub(super) reference: Reference,
 }
 
 /// How images are chosen and cut.
@@ -49,6 +50,10 @@ pub struct Carried {
     pub platforms: Vec<String>,
     /// The platforms that its index lists and that stay out.
     pub left_out: Vec<String>,
+    /// How many things go with it that are attached to it.
+    pub attached: usize,
+    /// How many are attached to it and stay out: they are not here, or too many.
+    pub left_behind: usize,
 }
 
 /// Everything that goes into one bundle.
@@ -62,6 +67,7 @@ pub struct Plan {
     pub known: usize,
     pub(super) index: form::Index,
     pub(super) saved: Vec<form::Saved>,
+    pub(super) attached: form::Attached,
     pub(super) manifests: Vec<Item>,
     pub(super) blobs: Vec<Item>,
 }
@@ -94,7 +100,7 @@ impl Picked {
         })
     }
 
-    /// Every tag of every repository.
+    /// Every tag of every repository. What is attached to others comes after them.
     pub fn all(store: &Store) -> Result<Vec<Self>, ExportError> {
         let mut all = Vec::new();
         for name in store.repositories(None, usize::MAX)? {
@@ -109,11 +115,12 @@ impl Picked {
                 });
             }
         }
+        all.sort_by_key(|picked| attached::subject_of(&picked.reference).is_some());
         Ok(all)
     }
 
     /// Its full name, with the registry's as it is written in names.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let name = self.repository.name();
         let name = match (self.repository.kind(), name.split_first()) {
             // Directories have no colons, and hosts no underscores.
@@ -147,6 +154,8 @@ impl Plan {
             choice,
             seen: HashSet::new(),
             names: HashSet::new(),
+            subjects: HashSet::new(),
+            attachments: HashMap::new(),
             plan: Self {
                 images: Vec::new(),
                 skipped: Vec::new(),
@@ -158,6 +167,7 @@ impl Plan {
                     annotations: Some(annotations),
                 },
                 saved: Vec::new(),
+                attached: form::Attached::default(),
                 manifests: Vec::new(),
                 blobs: Vec::new(),
             },
@@ -195,11 +205,15 @@ fn named(error: ExportError, picked: &Picked) -> ExportError {
     }
 }
 
-struct Planning<'a> {
+pub(super) struct Planning<'a> {
     choice: &'a Choice,
     seen: HashSet<Digest>,
-    names: HashSet<String>,
-    plan: Plan,
+    /// What has been looked at, by its full name.
+    pub(super) names: HashSet<String>,
+    /// The manifests for which it was asked what is attached to them.
+    pub(super) subjects: HashSet<(RepositoryName, Digest)>,
+    pub(super) attachments: HashMap<RepositoryName, Attachments>,
+    pub(super) plan: Plan,
 }
 
 impl Planning<'_> {
@@ -208,36 +222,31 @@ impl Planning<'_> {
         if !self.names.insert(name.clone()) {
             return Ok(());
         }
-        let repository = &picked.repository;
-        let digest = match &picked.reference {
-            Reference::Tag(tag) => repository.tag(tag)?,
-            Reference::Digest(digest) => Some(digest.clone()),
-        };
-        let unknown = || ExportError::Unknown(name.clone());
-        let stored = repository.manifest(&digest.ok_or_else(unknown)?)?;
-        let stored = stored.ok_or_else(unknown)?;
-        let mut gathered = Gathered::default();
-        let gathering = Gathering {
-            repository,
-            choice: self.choice,
-            image: &name,
-        };
-        gathering.manifest(&stored, None, DEPTH, &mut gathered)?;
+        let (stored, mut gathered) = gather(picked, &name, &self.choice.platforms)?;
         let annotations = annotations(picked, &name, &gathered)?;
-        self.plan.index.manifests.push(form::Descriptor {
-            media_type: Some(stored.media_type.to_string()),
-            digest: stored.digest.to_string(),
-            size: stored.bytes.len() as u64,
-            annotations: Some(annotations),
+        let descriptor = described(&stored, annotations);
+        self.plan.index.manifests.push(descriptor);
+        // Without all layers there is nothing that docker could load.
+        if let (Some(bytes), true) = (&gathered.runnable, self.choice.since.is_empty()) {
+            self.plan.saved.extend(docker::saved(bytes, &name));
+        }
+        self.plan.images.push(Carried {
+            name,
+            platforms: std::mem::take(&mut gathered.platforms),
+            left_out: std::mem::take(&mut gathered.left_out),
+            attached: 0,
+            left_behind: 0,
         });
-        self.keep(picked, name, gathered);
-        Ok(())
+        let manifests = gathered.digests();
+        self.keep(&picked.repository, gathered);
+        self.attached(&picked.repository, manifests)
     }
 
-    fn keep(&mut self, picked: &Picked, name: String, gathered: Gathered) {
-        let image = self.plan.images.len();
+    /// Takes what belongs to the last image, each thing once.
+    pub(super) fn keep(&mut self, repository: &Repository, gathered: Gathered) {
+        let image = self.plan.images.len().saturating_sub(1);
         let item = |(digest, size)| Item {
-            repository: picked.repository.clone(),
+            repository: repository.clone(),
             digest,
             size,
             image,
@@ -258,15 +267,43 @@ impl Planning<'_> {
                 self.plan.blobs.push(item(found));
             }
         }
-        // Without all layers there is nothing that docker could load.
-        if let (Some(bytes), true) = (gathered.runnable, self.choice.since.is_empty()) {
-            self.plan.saved.extend(docker::saved(&bytes, &name));
-        }
-        self.plan.images.push(Carried {
-            name,
-            platforms: gathered.platforms,
-            left_out: gathered.left_out,
-        });
+    }
+}
+
+/// Reads what a name stands for, and all that it needs.
+pub(super) fn gather(
+    picked: &Picked,
+    name: &str,
+    platforms: &[Platform],
+) -> Result<(StoredManifest, Gathered), ExportError> {
+    let repository = &picked.repository;
+    let digest = match &picked.reference {
+        Reference::Tag(tag) => repository.tag(tag)?,
+        Reference::Digest(digest) => Some(digest.clone()),
+    };
+    let unknown = || ExportError::Unknown(name.to_owned());
+    let stored = repository.manifest(&digest.ok_or_else(unknown)?)?;
+    let stored = stored.ok_or_else(unknown)?;
+    let mut gathered = Gathered::default();
+    let gathering = Gathering {
+        repository,
+        platforms,
+        image: name,
+    };
+    gathering.manifest(&stored, None, DEPTH, &mut gathered)?;
+    Ok((stored, gathered))
+}
+
+/// A manifest as a list has it.
+pub(super) fn described(
+    stored: &StoredManifest,
+    annotations: form::Annotations,
+) -> form::Descriptor {
+    form::Descriptor {
+        media_type: Some(stored.media_type.to_string()),
+        digest: stored.digest.to_string(),
+        size: stored.bytes.len() as u64,
+        annotations: Some(annotations),
     }
 }
 
@@ -276,18 +313,29 @@ fn annotations(
     gathered: &Gathered,
 ) -> Result<form::Annotations, ExportError> {
     let repository = &picked.repository;
-    let is_mirror = repository.kind() == Kind::Mirror;
-    let origin = if is_mirror { form::MIRROR } else { form::LOCAL };
-    let mut annotations = form::Annotations::new();
+    let mut annotations = place(picked)?;
     let mut say = |key: &str, value: String| annotations.insert(key.into(), value);
     say(form::REF_NAME, name.to_owned());
     // A bare name means Docker Hub's to those who read this.
-    let full = if is_mirror {
+    let full = if repository.kind() == Kind::Mirror {
         name.to_owned()
     } else {
         docker::full_name(name, repository.name())
     };
     say(form::CONTAINERD_NAME, full);
+    if !gathered.platforms.is_empty() {
+        say(form::PLATFORMS, gathered.platforms.join(","));
+    }
+    Ok(annotations)
+}
+
+/// Where it was.
+pub(super) fn place(picked: &Picked) -> Result<form::Annotations, ExportError> {
+    let repository = &picked.repository;
+    let is_mirror = repository.kind() == Kind::Mirror;
+    let origin = if is_mirror { form::MIRROR } else { form::LOCAL };
+    let mut annotations = form::Annotations::new();
+    let mut say = |key: &str, value: String| annotations.insert(key.into(), value);
     say(form::ORIGIN, origin.to_owned());
     say(form::REPOSITORY, repository.name().to_string());
     if let Reference::Tag(tag) = &picked.reference {
@@ -295,9 +343,6 @@ fn annotations(
         if let Some(checked) = checked(repository, tag)? {
             say(form::CHECKED, checked);
         }
-    }
-    if !gathered.platforms.is_empty() {
-        say(form::PLATFORMS, gathered.platforms.join(","));
     }
     Ok(annotations)
 }

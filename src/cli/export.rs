@@ -7,14 +7,12 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::bundle::{Carried, Choice, Picked, Plan, Since, Watch, Writing};
-use crate::oci::Platform;
 use crate::store::Store;
 
-use super::images::Images;
-use super::interrupt::Interrupt;
+use super::images::{Images, Platforms};
 use super::outfile::OutFile;
-use super::transfer::Transfer;
-use super::{ConfigOption, parts, say};
+use super::transfer::Carrying;
+use super::{parts, say};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -33,12 +31,11 @@ pub(super) struct Arguments {
     // What is in the store is exported; no upstream is asked.
     #[command(flatten)]
     images: Images,
+    #[command(flatten)]
+    platforms: Platforms,
     /// The file to write; - for standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Of images for several platforms, take only this one (may be repeated)
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Vec<Platform>,
     /// Every tag of every repository, as far as it is wholly here
     #[arg(long)]
     all: bool,
@@ -48,16 +45,12 @@ pub(super) struct Arguments {
     /// Replace the file if it is there
     #[arg(long)]
     force: bool,
-    /// Say nothing but what went wrong
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
-    config: ConfigOption,
+    carrying: Carrying,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
-    let config = arguments.config.load()?;
-    super::log::start(&config.log, &config.log.fields);
+    let config = arguments.carrying.begin()?;
     let root = &config.storage.root;
     super::must_be_there(root)?;
     let store = Store::open_to_read(root).map_err(|error| error.to_string())?;
@@ -72,7 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     };
     let picked = picked.map_err(|error| error.to_string())?;
     let choice = Choice {
-        platforms: arguments.platform.clone(),
+        platforms: arguments.platforms.list.clone(),
         lenient: arguments.all,
         since: since(&arguments.since)?,
     };
@@ -88,25 +81,20 @@ fn since(paths: &[PathBuf]) -> Result<Vec<Since>, String> {
 }
 
 fn write(arguments: &Arguments, plan: &Plan) -> Result<(), String> {
-    let interrupt = Interrupt::catch()?;
     let writing = plan.lay_out().map_err(|error| error.to_string())?;
-    let transfer = Transfer::new(writing.size(), arguments.quiet);
-    let watch = Watch {
-        moved: &|bytes| transfer.moved(bytes),
-        stop: &|| interrupt.came(),
-    };
     let is_piped = arguments.output == Path::new("-");
-    let written = if is_piped {
-        writing
-            .to_stream(&mut io::stdout().lock(), watch)
-            .map_err(|error| error.to_string())
-    } else {
-        to_file(arguments, &writing, watch)
-    };
-    transfer.finish();
+    let (written, speed) = arguments.carrying.moving(writing.size(), |watch| {
+        if is_piped {
+            writing
+                .to_stream(&mut io::stdout().lock(), watch)
+                .map_err(|error| error.to_string())
+        } else {
+            to_file(arguments, &writing, watch)
+        }
+    })?;
     written?;
-    if !arguments.quiet {
-        report(plan, &writing, &transfer);
+    if !arguments.carrying.is_quiet() {
+        report(plan, &writing, &speed);
     }
     Ok(())
 }
@@ -130,7 +118,7 @@ fn to_file(arguments: &Arguments, writing: &Writing<'_>, watch: Watch<'_>) -> Re
 }
 
 /// On standard error: standard output may be the bundle.
-fn report(plan: &Plan, writing: &Writing<'_>, transfer: &Transfer) {
+fn report(plan: &Plan, writing: &Writing<'_>, speed: &HumanBytes) {
     for image in &plan.images {
         say(&line(image));
     }
@@ -142,10 +130,9 @@ fn report(plan: &Plan, writing: &Writing<'_>, transfer: &Transfer) {
         known => format!("; {known} blobs are in the bundle before it"),
     };
     say(&format!(
-        "{} images, {} at {}/s{known}",
+        "{} images, {} at {speed}/s{known}",
         plan.images.len(),
         HumanBytes(writing.size()),
-        transfer.speed()
     ));
 }
 
@@ -161,5 +148,14 @@ fn line(image: &Carried) -> String {
         none if none.is_empty() => none,
         left_out => format!(" (its index also lists {left_out})"),
     };
-    format!("exported {}{platforms}{left_out}", image.name)
+    let attached = match (image.attached, image.left_behind) {
+        (0, 0) => String::new(),
+        (attached, 0) => format!(", and {attached} attached to it"),
+        (attached, left) => {
+            format!(
+                ", and {attached} attached to it ({left} more are not, since they are not here)"
+            )
+        }
+    };
+    format!("exported {}{platforms}{left_out}{attached}", image.name)
 }

@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::store::{Collected, Collection, Step, Store};
 
-use super::{ConfigFile, say};
+use super::{ConfigFile, Quiet, say};
 
 /// What is kept, without `--grace`, for how long after it was last touched while a larder serves
 /// the directory: long enough for any push.
@@ -26,9 +26,8 @@ pub(super) struct Arguments {
     /// Remove manifests that no tag leads to, too
     #[arg(short = 'm', long)]
     delete_untagged: bool,
-    /// Say nothing but what went wrong
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    quiet: Quiet,
     /// Keep what was pushed, or asked for by a pusher, in this time before [default: what the
     /// configuration says if a larder serves the directory meanwhile, else 0s]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -92,14 +91,14 @@ fn collect(
         serving
     };
     let grace = arguments.grace.unwrap_or(usual);
-    if !store.is_alone() && !arguments.quiet {
+    if !store.is_alone() && !arguments.quiet.quiet {
         say(&format!(
             "a larder serves {}: collecting beside it; what was touched in the last {} stays",
             root.display(),
             humantime::format_duration(grace)
         ));
     }
-    let mut report = Report::new(arguments.quiet);
+    let mut report = Report::new(arguments.quiet.quiet);
     let collection = Collection {
         untagged: arguments.delete_untagged,
         grace,
@@ -108,7 +107,7 @@ fn collect(
     let collected = store.collect(collection, &|| false, &mut |step| report.tell(step));
     let said = report.finish();
     let collected = collected.map_err(|error| error.to_string())?;
-    if !arguments.quiet {
+    if !arguments.quiet.quiet {
         say(&summary(collected, arguments.dry_run));
     }
     Ok(said)

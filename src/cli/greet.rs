@@ -1,9 +1,10 @@
 //! What larder says when it starts: what it does, where, and how it is used from here on.
 
-use crate::config::{Challenge, Config, Listen};
+use crate::config::{Challenge, Config};
 use crate::http::Server;
 
 use super::machine;
+use super::place::Listening;
 use super::setup::about;
 
 /// Says it in the log, which a terminal shows too. The last line is the one that says that larder
@@ -57,22 +58,18 @@ fn whole(config: &Config) -> std::path::PathBuf {
 
 /// The address that clients use, as far as it is known.
 fn url(config: &Config, port: Option<u16>) -> Option<String> {
-    let (place, https, _) = about::place(config, port).ok()?;
+    let (place, https, _) = about::public(config, port).ok()?;
     let scheme = if https { "https" } else { "http" };
     Some(format!("{scheme}://{place}"))
 }
 
 /// Under which other addresses it is reached where it listens on all of them.
 fn others(config: &Config, port: Option<u16>, url: &str) -> Vec<String> {
-    let Listen::Tcp(address) = &config.http.listen else {
-        return Vec::new();
-    };
-    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
     // A certificate is for names, and http.host says which one is meant.
     let (Some(port), None, None) = (port, &config.http.tls, &config.http.host) else {
         return Vec::new();
     };
-    if !machine::is_any(host) {
+    if !Listening::of(config).is_some_and(|it| it.is_everywhere()) {
         return Vec::new();
     }
     let all = machine::addresses()

@@ -19,6 +19,14 @@ pub(super) struct Images {
     lists: Vec<PathBuf>,
 }
 
+/// What of images for several platforms a command is about.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Platforms {
+    /// Only what runs on this platform, as linux/amd64; may be repeated [default: all]
+    #[arg(long = "platform", value_name = "PLATFORM")]
+    pub(super) list: Vec<Platform>,
+}
+
 impl Images {
     /// Whether none are named.
     pub(super) fn are_none(&self) -> bool {

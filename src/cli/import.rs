@@ -1,19 +1,18 @@
 //! `larder import`: images out of one file.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
 use indicatif::HumanBytes;
 
-use crate::bundle::{Archive, Done, Import, ImportError, Ready, Taken, Watch};
+use crate::bundle::{Archive, Done, Import, ImportError, Ready, Taken};
 use crate::oci::Image;
 use crate::store::{Kind, Store};
 
-use super::interrupt::Interrupt;
-use super::transfer::Transfer;
-use super::{ConfigOption, parts, say};
+use super::transfer::Carrying;
+use super::{parts, say};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -32,16 +31,12 @@ pub(super) struct Arguments {
     /// mirrored one even if it was checked later
     #[arg(long)]
     force: bool,
-    /// Say nothing but what went wrong
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
-    config: ConfigOption,
+    carrying: Carrying,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
-    let config = arguments.config.load()?;
-    super::log::start(&config.log, &config.log.fields);
+    let config = arguments.carrying.begin()?;
     let of_file = |error: &dyn std::fmt::Display| format!("{}: {error}", arguments.file.display());
     // Before the store: a file that is refused leaves nothing at all.
     let archive = Archive::open(&arguments.file, SystemTime::now());
@@ -57,28 +52,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         name: arguments.name.as_ref(),
     };
     let ready = import.plan().map_err(|error| of_file(&error))?;
-    let taken = take(arguments, &ready, root).map_err(|error| match error {
+    let bytes = ready.bytes + ready.checked_bytes;
+    let free = rustix::fs::statvfs(root).ok();
+    let free = free.map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+    let moved = arguments
+        .carrying
+        .moving(bytes, |watch| ready.run(free, watch));
+    let (taken, _) = moved.map_err(|error| of_file(&error))?;
+    let taken = taken.map_err(|error| match error {
         ImportError::Archive(error) => of_file(&error) + "; nothing has been taken in",
         error => of_file(&error),
     })?;
     report(arguments, &archive, &ready, &taken)
-}
-
-fn take(arguments: &Arguments, ready: &Ready<'_>, root: &Path) -> Result<Vec<Taken>, ImportError> {
-    let interrupt = Interrupt::catch().map_err(|error| {
-        let error = std::io::Error::other(error);
-        ImportError::Archive(error.into())
-    })?;
-    let free = rustix::fs::statvfs(root).ok();
-    let free = free.map(|found| found.f_bavail.saturating_mul(found.f_frsize));
-    let transfer = Transfer::new(ready.bytes + ready.checked_bytes, arguments.quiet);
-    let watch = Watch {
-        moved: &|bytes| transfer.moved(bytes),
-        stop: &|| interrupt.came(),
-    };
-    let taken = ready.run(free, watch);
-    transfer.finish();
-    taken
 }
 
 fn report(
@@ -94,12 +79,12 @@ fn report(
         let line = line(image);
         if is_refused {
             say(&line);
-        } else if !arguments.quiet {
+        } else if !arguments.carrying.is_quiet() {
             // Whoever listened may have gone.
             drop(writeln!(std::io::stdout(), "{line}"));
         }
     }
-    if !arguments.quiet {
+    if !arguments.carrying.is_quiet() {
         let ignored = match archive.ignored() {
             0 => String::new(),
             count => format!("; {count} entries that no image needs were ignored"),
@@ -136,15 +121,17 @@ fn line(image: &Taken) -> String {
                 0 => String::new(),
                 count => format!("; {count} that its index lists are not in the file"),
             };
+            let subject = image.subject.as_ref();
+            let attached = subject.map_or_else(String::new, |to| format!(", attached to {to}"));
             let hides = hides.as_ref().map_or_else(String::new, |hidden| {
                 format!(
                     "; clients that use this registry as their mirror get it instead of {hidden}"
                 )
             });
             if *already {
-                return format!("unchanged {name} ({kind}): all of it was here{absent}");
+                return format!("unchanged {name} ({kind}{attached}): all of it was here{absent}");
             }
-            format!("imported {name} ({kind}){absent}{hides}")
+            format!("imported {name} ({kind}{attached}){absent}{hides}")
         }
         Done::Newer => format!(
             "kept {name}: the tag here was checked later and names something else (--force takes the bundle's)"

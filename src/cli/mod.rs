@@ -20,6 +20,7 @@ mod man;
 mod offline;
 mod outfile;
 mod parts;
+mod place;
 mod ready;
 mod reload;
 mod serve;
@@ -127,6 +128,14 @@ impl ConfigOption {
     fn load(&self) -> Result<Config, String> {
         self.file().load()
     }
+}
+
+/// How much a command says that takes a while.
+#[derive(Clone, Copy, Debug, Args)]
+struct Quiet {
+    /// Say nothing but what went wrong
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 /// Runs the command that the arguments ask for.

@@ -11,12 +11,12 @@ use indicatif::HumanBytes;
 use url::Url;
 
 use crate::config::{Compose, Config, Level};
-use crate::oci::{Image, Platform};
+use crate::oci::Image;
 use crate::registry::{Registry, WarmSource, Warmed, Wishes, warm};
 use crate::store::{OpenError, Store};
 
-use super::images::{self, Images};
-use super::{ConfigOption, log, parts, say};
+use super::images::{self, Images, Platforms};
+use super::{ConfigOption, Quiet, log, parts, place, say};
 use progress::Progress;
 
 /// The command's arguments.
@@ -33,16 +33,15 @@ say who asks.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     images: Images,
+    #[command(flatten)]
+    platforms: Platforms,
     /// A compose file whose images are fetched too; $VARIABLES are the environment's
     #[arg(long, value_name = "FILE")]
     compose: Vec<PathBuf>,
-    /// Only what runs on this platform, as linux/amd64; may be repeated [default: all]
-    #[arg(long = "platform", value_name = "PLATFORM")]
-    platforms: Vec<Platform>,
     #[command(flatten)]
     config: ConfigOption,
     /// Have the larder at this address fetch them, whatever the configuration says
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = place::typed_url)]
     server: Option<Url>,
     /// Trust the certificates in this PEM file when talking to the server
     #[arg(long, value_name = "FILE")]
@@ -50,9 +49,8 @@ pub(super) struct Arguments {
     /// Fetch so many layers at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Say nothing but what went wrong
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 /// Where the images are fetched to.
@@ -75,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     }
     log::start(&lines, &lines.fields);
     let images = gather(arguments)?;
-    let (images, platforms) = images::or_configured(images, &arguments.platforms, &config)?;
+    let (images, platforms) = images::or_configured(images, &arguments.platforms.list, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -90,7 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
             platforms,
             jobs: usize::from(arguments.jobs),
         };
-        fetch(&target, &wishes, arguments.quiet).await
+        fetch(&target, &wishes, arguments.quiet.quiet).await
     });
     // What is being written is written to its end.
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -105,7 +103,7 @@ fn gather(arguments: &Arguments) -> Result<Vec<Image>, String> {
         let compose = Compose::read(path, &images::read(path)?, &variable);
         let compose = compose.map_err(|error| error.to_string())?;
         for service in &compose.without {
-            if !arguments.quiet {
+            if !arguments.quiet.quiet {
                 let path = path.display();
                 say(&format!(
                     "{path}: {service} names no image (it is built): left out"

@@ -340,6 +340,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_files_fewer_connections_are_let_in_until_it_is_over() {
+        let (connections, stop) = crowded(100);
+        let mut seats: Vec<_> = (0..8).map(|_| connections.take(&stop)).collect();
+        let want = io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
+        connections.starved(&want).await;
+        assert_eq!(connections.0.open().most, Some(6));
+        // Else each file that is closed would become a connection.
+        let waits = async |connections: &Connections| {
+            let room = connections.room();
+            tokio::time::timeout(Duration::from_millis(1), room)
+                .await
+                .is_err()
+        };
+        seats.truncate(6);
+        assert!(waits(&connections).await);
+        seats.truncate(5);
+        assert!(!waits(&connections).await);
+        seats.truncate(1);
+        connections.starved(&want).await;
+        assert_eq!(connections.0.open().most, Some(FEWEST));
+    }
+
+    #[test]
+    fn a_trouble_is_said_once_and_again_when_it_was_over() {
+        let mut trouble = Trouble::default();
+        assert!(!trouble.is_over());
+        assert!(trouble.is_on());
+        assert!(!trouble.is_on());
+        assert!(!trouble.is_over(), "it may come back");
+        trouble.last = None;
+        assert!(trouble.is_over());
+        assert!(!trouble.is_over());
+        assert!(trouble.is_on());
+    }
+
+    #[tokio::test]
     async fn want_makes_room_and_other_trouble_does_not() {
         let (connections, stop) = crowded(10);
         let seat = connections.take(&stop);

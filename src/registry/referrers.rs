@@ -203,8 +203,9 @@ impl Registry {
                 referrers.sort_by(|a, b| a.digest.cmp(&b.digest));
                 let index = index_of(&referrers);
                 let (repository, named) = (mirror.repository.clone(), subject.clone());
-                let kept = registry
-                    .keeping(move || repository.keep_listed_referrers(&named, index.as_bytes()));
+                let kept = registry.keeping(move || {
+                    repository.keep_listed_referrers(&named, index.as_bytes(), None)
+                });
                 match kept.await {
                     Ok(()) => {}
                     Err(Error::Store(error)) => {

@@ -274,3 +274,46 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room() -> (tempfile::TempDir, Arc<Room>) {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        (root, Arc::new(Room::new(store)))
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_not_missing_any_more_and_what_is_dropped_is_not_promised() {
+        let (_root, room) = room();
+        let stands = async || {
+            let standing = room.standing().await.unwrap();
+            (standing.promised, standing.missing, standing.fills)
+        };
+        let first = Reservation::new(&room, 100);
+        let second = Reservation::new(&room, 10);
+        assert_eq!(stands().await, (110, 110, 2));
+        // It is said how many there are, and not how many more.
+        for (arrived, missing) in [(40, 70), (30, 70), (60, 50), (1000, 10)] {
+            first.arrived(arrived);
+            assert_eq!(stands().await, (110, missing, 2), "{arrived}");
+        }
+        drop(first);
+        assert_eq!(stands().await, (10, 10, 1));
+        drop(second);
+        assert_eq!(stands().await, (0, 0, 0));
+    }
+
+    #[test]
+    fn an_eviction_is_given_credit_for_a_while() {
+        let (_root, room) = room();
+        assert!(!room.was_just_relieved());
+        room.relieve();
+        assert!(room.was_just_relieved());
+        let long_ago = Instant::now().checked_sub(CREDIT);
+        *room.relieved.lock().unwrap() = long_ago;
+        assert!(!room.was_just_relieved());
+    }
+}

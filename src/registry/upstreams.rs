@@ -1,5 +1,5 @@
-//! What is known of the upstreams, written down for those who only look at the data directory;
-//! and the switch that keeps all of them from being asked.
+//! What is known of the upstreams, written down for those who only look at the data directory,
+//! and for after a restart; and the switch that keeps all of them from being asked.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +13,10 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 impl Registry {
     /// Starts to write down what is known of the upstreams whenever it changes, and to say in the
-    /// log when the switch of `larder offline` is set.
+    /// log when the switch of `larder offline` is set. What was written down before counts, so that
+    /// a restart does not spend requests that an upstream has just refused.
     pub fn keep_upstreams_noted(&self) {
+        self.recall_upstreams(SystemTime::now());
         let registry = self.clone();
         self.inner.tasks.spawn(async move {
             let (mut noted, mut was_offline) = (UpstreamsHint::default(), false);
@@ -29,6 +31,24 @@ impl Registry {
                 tokio::time::sleep(INTERVAL).await;
             }
         });
+    }
+
+    /// Who wanted to be left alone still is, and the pulls that were left still are. Whether an
+    /// upstream was down says nothing any more.
+    fn recall_upstreams(&self, now: SystemTime) {
+        let Some(hint) = self.inner.store.noted_upstreams() else {
+            return;
+        };
+        // A clock that has been set back since would have us wait for as long as it was wrong.
+        if hint.written > UpstreamsHint::seconds(now) {
+            return;
+        }
+        for (name, upstream) in self.names().upstreams() {
+            let note = hint.upstreams.get(name);
+            if let Some(note) = note.filter(|note| note.asker == upstream.asker()) {
+                recall(upstream, note, now);
+            }
+        }
     }
 
     /// Whether no upstream may be asked, and why.
@@ -87,6 +107,32 @@ impl Registry {
     }
 }
 
+fn recall(upstream: &Upstream, note: &UpstreamNote, now: SystemTime) {
+    let until = note.limited_until.and_then(UpstreamsHint::time);
+    let left = until.and_then(|until| until.duration_since(now).ok());
+    upstream.recall(
+        left.unwrap_or_default(),
+        note.budget.as_ref().and_then(budget),
+    );
+    if let Some(until) = upstream.limited_until() {
+        let until = humantime::format_rfc3339_seconds(until);
+        let name = upstream.name();
+        tracing::warn!(
+            "upstream {name} limited our requests before this start: it is left alone until {until}, or until a reload"
+        );
+    }
+}
+
+fn budget(note: &BudgetNote) -> Option<Budget> {
+    Some(Budget {
+        limit: note.limit,
+        remaining: note.remaining,
+        window: note.window.map(Duration::from_secs),
+        source: note.source.clone(),
+        seen: UpstreamsHint::time(note.seen)?,
+    })
+}
+
 /// What is known of one upstream. There is nothing in it that must not be read by others.
 fn note(upstream: &Upstream) -> UpstreamNote {
     let standing = upstream.standing();
@@ -100,6 +146,7 @@ fn note(upstream: &Upstream) -> UpstreamNote {
         since: standing.since.map(UpstreamsHint::seconds),
         reason: standing.down.map(|reason| reason.to_string()),
         limited_until: upstream.limited_until().map(UpstreamsHint::seconds),
+        asker: upstream.asker().to_owned(),
         budget: upstream.budget().map(|budget| budget_note(&budget)),
     }
 }

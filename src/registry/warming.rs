@@ -85,6 +85,14 @@ struct Known {
     version: u64,
 }
 
+/// An image that is to be fetched.
+#[derive(Debug)]
+enum Begun {
+    Now(Warming),
+    /// It is being fetched already.
+    Before(Warming),
+}
+
 struct Entry {
     warming: Warming,
     platforms: Vec<Platform>,
@@ -102,6 +110,40 @@ impl Default for Warmings {
 impl Warmings {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of one more, unless it is under way already.
+    fn begin(
+        &self,
+        image: String,
+        repository: String,
+        platforms: &[Platform],
+    ) -> Result<Begun, WarmRefused> {
+        let mut known = self.lock();
+        let is_running = |entry: &&Entry| entry.warming.state == WarmState::Running;
+        let running = known.all.values().filter(is_running);
+        let mut same = running.clone();
+        if let Some(same) = same.find(|it| it.warming.image == image && it.platforms == platforms) {
+            return Ok(Begun::Before(same.warming.clone()));
+        }
+        if running.count() >= AT_ONCE + QUEUE {
+            return Err(WarmRefused::Full);
+        }
+        known.version += 1;
+        let warming = Warming {
+            id: uuid::Uuid::now_v7().simple().to_string(),
+            image,
+            repository,
+            state: WarmState::Running,
+            layers: Vec::new(),
+            version: known.version,
+        };
+        let entry = Entry {
+            warming: warming.clone(),
+            platforms: platforms.to_vec(),
+        };
+        known.all.insert(warming.id.clone(), entry);
+        Ok(Begun::Now(warming))
     }
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Warming)) {
@@ -168,35 +210,12 @@ impl Registry {
         platforms: &[Platform],
     ) -> Result<Warming, WarmRefused> {
         let place = self.names().for_pull(&image.target)?.place;
-        let warmings = &self.inner.warmings;
-        let text = image.to_string();
-        let mut known = warmings.lock();
-        let is_running = |entry: &&Entry| entry.warming.state == WarmState::Running;
-        let running = known.all.values().filter(is_running);
-        if let Some(same) = running
-            .clone()
-            .find(|it| it.warming.image == text && it.platforms == platforms)
-        {
-            return Ok(same.warming.clone());
-        }
-        if running.count() >= AT_ONCE + QUEUE {
-            return Err(WarmRefused::Full);
-        }
-        known.version += 1;
-        let warming = Warming {
-            id: uuid::Uuid::now_v7().simple().to_string(),
-            image: text,
-            repository: place.full_name(),
-            state: WarmState::Running,
-            layers: Vec::new(),
-            version: known.version,
+        let (text, repository) = (image.to_string(), place.full_name());
+        let begun = self.inner.warmings.begin(text, repository, platforms)?;
+        let warming = match begun {
+            Begun::Now(warming) => warming,
+            Begun::Before(warming) => return Ok(warming),
         };
-        let entry = Entry {
-            warming: warming.clone(),
-            platforms: platforms.to_vec(),
-        };
-        known.all.insert(warming.id.clone(), entry);
-        drop(known);
         let wishes = Wishes {
             images: vec![image.clone()],
             platforms: platforms.to_vec(),
@@ -267,5 +286,72 @@ impl Drop for End {
         if let Some(state) = self.state.take() {
             self.registry.inner.warmings.end(&self.id, state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Role;
+    use crate::oci::contents::Part;
+
+    fn begin(warmings: &Warmings, image: &str, platforms: &[Platform]) -> Option<Warming> {
+        let begun = warmings.begin(image.to_owned(), "docker.io/a".to_owned(), platforms);
+        match begun.unwrap() {
+            Begun::Now(warming) => Some(warming),
+            Begun::Before(_) => None,
+        }
+    }
+
+    #[test]
+    fn an_image_is_fetched_once_at_a_time_for_the_same_platforms() {
+        let warmings = Warmings::default();
+        let first = begin(&warmings, "a:1", &[]).unwrap();
+        assert!(begin(&warmings, "a:1", &[]).is_none());
+        assert!(begin(&warmings, "a:2", &[]).is_some());
+        let arm: Platform = "linux/arm64".parse().unwrap();
+        assert!(begin(&warmings, "a:1", &[arm]).is_some());
+        warmings.end(&first.id, WarmState::Done);
+        assert!(begin(&warmings, "a:1", &[]).is_some());
+    }
+
+    #[test]
+    fn so_many_wait_and_so_many_are_remembered() {
+        let warmings = Warmings::default();
+        let image = |number: usize| format!("a:{number}");
+        let all: Vec<_> = (0..AT_ONCE + QUEUE)
+            .map(|number| begin(&warmings, &image(number), &[]).unwrap())
+            .collect();
+        let more = || warmings.begin(image(QUEUE + 9), String::new(), &[]);
+        assert!(matches!(more(), Err(WarmRefused::Full)));
+        for warming in &all {
+            warmings.end(&warming.id, WarmState::Done);
+        }
+        assert!(more().is_ok());
+        let known = warmings.lock();
+        assert_eq!(known.all.len(), DONE + 1);
+        assert!(!known.all.contains_key(&all[0].id), "the oldest goes first");
+        assert!(known.all.contains_key(&all[AT_ONCE + QUEUE - 1].id));
+    }
+
+    #[test]
+    fn a_layer_that_is_begun_anew_is_never_more_than_whole() {
+        let warmings = Warmings::default();
+        let id = begin(&warmings, "a:1", &[]).unwrap().id;
+        let digest = Digest::of(b"layer");
+        let part = Part { digest, size: 10 };
+        let part = ImagePart {
+            role: Role::Layer,
+            part,
+            platform: None,
+        };
+        let image: Image = "a:1".parse().unwrap();
+        warmings.tell(&id, &News::Known(&image, &[part.clone(), part.clone()]));
+        for _ in 0..3 {
+            warmings.tell(&id, &News::Moved(&part, 6));
+        }
+        let known = warmings.lock();
+        let layers = &known.all[&id].warming.layers;
+        assert_eq!((layers.len(), layers[0].written), (1, 10));
     }
 }

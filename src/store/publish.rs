@@ -105,8 +105,22 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 ///
 /// The rename keeps readers from ever seeing half of it; after a crash it may be old or empty.
 pub(super) fn write_hint(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_hint_of(path, bytes, None)
+}
+
+/// The same of something that was true at a time, which the file's is to be; now, if none is given.
+pub(super) fn write_hint_of(
+    path: &Path,
+    bytes: &[u8],
+    time: Option<SystemTime>,
+) -> Result<(), StoreError> {
     let staged = Temporary::beside(path);
     in_directory(path, || fs::write(&staged.0, bytes)).context("write", &staged.0)?;
+    if let Some(time) = time {
+        let file = OpenOptions::new().write(true).open(&staged.0);
+        let set = file.and_then(|file| file.set_modified(time));
+        set.context("set the time of", &staged.0)?;
+    }
     fs::rename(&staged.0, path).context("move into place", path)
 }
 

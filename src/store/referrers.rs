@@ -40,11 +40,16 @@ impl Repository {
         Ok(Some((bytes, listed)))
     }
 
-    /// Keeps what the upstream listed. The file's time says when.
-    pub fn keep_listed_referrers(&self, subject: &Digest, index: &[u8]) -> Result<(), StoreError> {
+    /// Keeps what the upstream listed. The file's time says when: now, if nothing else is said.
+    pub fn keep_listed_referrers(
+        &self,
+        subject: &Digest,
+        index: &[u8],
+        listed: Option<SystemTime>,
+    ) -> Result<(), StoreError> {
         self.claim()?;
         let path = self.store.layout().mirror_referrers(&self.name, subject);
         // Losing it costs one request to the upstream, so it is not worth a sync.
-        publish::write_hint(&path, index)
+        publish::write_hint_of(&path, index, listed)
     }
 }

@@ -1,5 +1,5 @@
 //! What the larder that serves a directory knows of its upstreams, for those who only look at the
-//! directory. A hint: it may be old, or missing.
+//! directory, and for the one that serves it next. A hint: it may be old, or missing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,6 +40,9 @@ pub struct UpstreamNote {
     /// Until when it wants to be left alone: it said so with a 429.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_until: Option<u64>,
+    /// As whom it was asked: another mark for another address or account.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asker: String,
     /// What is left of the pulls that it allows, if it tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetNote>,
@@ -95,6 +98,11 @@ impl UpstreamsHint {
 }
 
 impl Store {
+    /// The hint that was left.
+    pub fn noted_upstreams(&self) -> Option<UpstreamsHint> {
+        UpstreamsHint::read(&self.inner.root)
+    }
+
     /// Leaves a hint for those who look at the directory.
     pub fn note_upstreams(&self, hint: &UpstreamsHint) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(hint).unwrap_or_default();
@@ -123,6 +131,7 @@ mod tests {
             since: Some(3),
             reason: Some("it does not answer".to_owned()),
             limited_until: Some(9),
+            asker: "0123".to_owned(),
             budget: Some(budget),
         };
         let hint = UpstreamsHint {

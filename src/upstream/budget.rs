@@ -59,19 +59,30 @@ impl Budget {
     ) -> Option<Self> {
         let (limit, window) = quantity(limit?)?;
         let (remaining, other_window) = quantity(remaining?)?;
-        if limit == 0 {
+        Self {
+            limit,
+            remaining,
+            window: other_window.or(window),
+            source: source.map(|source| source.trim().to_owned()),
+            seen,
+        }
+        .sound()
+    }
+
+    /// The same, without what nobody could have said; `None` if it makes no sense.
+    fn sound(self) -> Option<Self> {
+        if self.limit == 0 {
             return None;
         }
-        let is_plain = |text: &&str| {
+        let is_plain = |text: &String| {
             let is_written = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:/_".contains(&byte);
             !text.is_empty() && text.len() <= LONGEST_SOURCE && text.bytes().all(is_written)
         };
         Some(Self {
-            limit,
-            remaining: remaining.min(limit),
-            window: other_window.or(window),
-            source: source.map(str::trim).filter(is_plain).map(str::to_owned),
-            seen,
+            remaining: self.remaining.min(self.limit),
+            window: self.window.filter(is_likely),
+            source: self.source.filter(is_plain),
+            ..self
         })
     }
 
@@ -97,6 +108,10 @@ impl Budget {
     }
 }
 
+fn is_likely(window: &Duration) -> bool {
+    !window.is_zero() && *window <= LONGEST_WINDOW
+}
+
 /// `100;w=21600`: a number, and how many seconds it is counted for.
 fn quantity(text: &str) -> Option<(u64, Option<Duration>)> {
     // The first of several limits is the one that counts first.
@@ -105,10 +120,7 @@ fn quantity(text: &str) -> Option<(u64, Option<Duration>)> {
     let number = parts.next()?.parse().ok()?;
     let window = parts.find_map(|part| part.strip_prefix("w=")?.trim().parse().ok());
     let window = window.map(Duration::from_secs);
-    Some((
-        number,
-        window.filter(|w| !w.is_zero() && *w <= LONGEST_WINDOW),
-    ))
+    Some((number, window.filter(is_likely)))
 }
 
 /// What an upstream last told of its limit.
@@ -122,6 +134,11 @@ impl Ledger {
 
     pub(super) fn read(&self) -> Option<Budget> {
         self.entry().clone()
+    }
+
+    /// Takes down what an upstream told long ago, if that makes sense.
+    pub(super) fn recall(&self, told: Budget) {
+        *self.entry() = told.sound();
     }
 
     /// Takes down what an upstream tells, and says in the log what of it is news.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{RANGE, WWW_AUTHENTICATE};
@@ -24,12 +24,14 @@ use super::settings::{Settings, Timeouts};
 use super::tls;
 use super::transport::{Answer, Request, Transport};
 use crate::metrics::Kind;
-use crate::oci::RepositoryName;
+use crate::oci::{Digest, RepositoryName};
 
 /// One upstream.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) name: String,
+    /// Who we are to it, and where it is: other limits hold for another account.
+    pub(super) asker: String,
     url: Url,
     /// Whose images it is asked for, if it is a mirror that is told so: `docker.io`.
     pub(super) namespace: Option<String>,
@@ -104,6 +106,8 @@ impl Client {
     /// Touches the disk (the CA file) and no network.
     pub(super) fn new(settings: Settings, timeouts: Timeouts) -> Result<Self, SetupError> {
         let url = base(settings.url)?;
+        let username = settings.credentials.as_ref().map(|it| it.username.as_str());
+        let asker = Digest::of(format!("{url}\n{}", username.unwrap_or_default()).as_bytes());
         let account = settings
             .credentials
             .as_ref()
@@ -126,6 +130,7 @@ impl Client {
                 settings.token_hosts,
             ),
             name: settings.name,
+            asker: asker.hex().chars().take(16).collect(),
             url,
             namespace: None,
             manifests: Gate::default(),
@@ -172,6 +177,14 @@ impl Client {
 
     pub(super) fn limited_until(&self) -> Option<SystemTime> {
         self.manifests.closed_until()
+    }
+
+    /// Goes on with what was known earlier.
+    pub(super) fn recall(&self, left_alone: Duration, budget: Option<Budget>) {
+        self.manifests.close(Instant::now(), left_alone);
+        if let Some(budget) = budget {
+            self.manifests.ledger.recall(budget);
+        }
     }
 
     pub(super) fn ask_again(&self) {

@@ -34,7 +34,7 @@ mod token;
 mod transport;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::metrics::Source;
 use crate::oci::{Digest, Reference, Referrer, RepositoryName, Tag};
@@ -128,6 +128,17 @@ impl Upstream {
     /// Until when it wants to be left alone, as it said with a 429.
     pub fn limited_until(&self) -> Option<SystemTime> {
         self.client.limited_until()
+    }
+
+    /// A mark of where it is and as whom it is asked, that is another one for another account.
+    pub fn asker(&self) -> &str {
+        &self.client.asker
+    }
+
+    /// Goes on with what it said to an earlier process of ours: to be left alone for so long, and
+    /// how many pulls it allowed then.
+    pub fn recall(&self, left_alone: Duration, budget: Option<Budget>) {
+        self.client.recall(left_alone, budget);
     }
 
     /// Forgets that it was down or wanted to be left alone: the next question is sent.

@@ -166,7 +166,9 @@ impl Gate {
         }
     }
 
-    fn close(&self, now: Instant, pause: Duration) {
+    /// Stays closed for so long, and no longer than anybody is left alone.
+    pub(super) fn close(&self, now: Instant, pause: Duration) {
+        let pause = pause.min(MAX_RETRY_AFTER);
         let state = &mut *self.state();
         let until = now.checked_add(pause);
         if until > state.until {

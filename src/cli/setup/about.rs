@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use url::{Host, Url};
+use url::Url;
 
 use crate::acme::Validity;
-use crate::config::{AuthScheme, Config, Listen, Tls, Upstream, UpstreamName};
+use crate::config::{AuthScheme, Config, Tls, Upstream, UpstreamName};
 use crate::setup::{About, Mirrored};
 
 use super::super::machine;
+use super::super::place::{self, Listening, with_port};
 
 /// An address that somebody typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,43 +26,17 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "{text:?} is no address: write a host and a port, as in 192.168.1.10:5000 or https://registry.example.com"
-            )
-        };
-        let (https, place) = match text.split_once("://") {
-            Some(("http", rest)) => (Some(false), rest),
-            Some(("https", rest)) => (Some(true), rest),
-            Some(_) => return Err(wrong()),
-            None => (None, text),
-        };
-        let place = place.strip_suffix('/').unwrap_or(place);
-        let scheme = if https == Some(true) { "https" } else { "http" };
-        let url = Url::parse(&format!("{scheme}://{place}/")).map_err(|_| wrong())?;
-        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        let is_anonymous = url.username().is_empty() && url.password().is_none();
-        let host = url.host().ok_or_else(wrong)?;
-        let is_name = match &host {
-            Host::Domain(name) => name.bytes().all(is_of_name),
-            Host::Ipv4(_) | Host::Ipv6(_) => true,
-        };
-        if !is_bare || !is_anonymous || !is_name {
-            return Err(wrong());
+        let typed = place::typed(text)?;
+        if typed.url.path() != "/" {
+            return Err(format!(
+                "{text:?} has a path, and clients ask below /v2/ only: write a host and a port"
+            ));
         }
         Ok(Self {
-            https,
-            place: with_port(&host.to_string(), url.port()),
+            https: typed.says_scheme.then_some(typed.url.scheme() == "https"),
+            place: place::of_url(&typed.url),
         })
     }
-}
-
-fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_'
-}
-
-fn with_port(host: &str, port: Option<u16>) -> String {
-    port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// What is known, and what about it is a guess.
@@ -87,7 +62,7 @@ pub(crate) fn about(
         let https = address.https.unwrap_or(tls.is_some());
         (address.place.clone(), https)
     } else {
-        let (place, https, note) = place(config, None)?;
+        let (place, https, note) = public(config, None)?;
         notes.extend(note);
         (place, https)
     };
@@ -114,37 +89,34 @@ pub(crate) fn about(
 }
 
 fn place_of(url: &Url) -> Result<String, String> {
-    let host = url.host_str().unwrap_or_default();
     if url.path() != "/" {
         return Err(format!(
             "http.host has a path ({url}), and docker and others ask below /v2/ only: name an address without one with --address"
         ));
     }
-    Ok(with_port(host, url.port()))
+    Ok(place::of_url(url))
 }
 
 /// Where clients reach larder by its configuration, whether by HTTPS, and what about that is a guess.
 /// `port` is where it really listens, if that is known.
-pub(crate) fn place(
+pub(crate) fn public(
     config: &Config,
     port: Option<u16>,
 ) -> Result<(String, bool, Option<String>), String> {
     if let Some(url) = &config.http.host {
         return Ok((place_of(url)?, url.scheme() == "https", None));
     }
-    let Listen::Tcp(address) = &config.http.listen else {
+    let Some(listening) = Listening::of(config) else {
         return Err(
             "larder listens on a socket in the file system: name the address that clients use with --address"
                 .to_owned(),
         );
     };
     let tls = config.http.tls.as_ref();
-    let (host, written) = address.rsplit_once(':').unwrap_or((address, "5000"));
-    let port = port.or_else(|| written.parse().ok());
     let standard = if tls.is_some() { 443 } else { 80 };
-    let port = port.filter(|port| *port != standard);
-    if !machine::is_any(host) {
-        return Ok((with_port(host, port), tls.is_some(), None));
+    let port = Some(port.unwrap_or(listening.port)).filter(|port| *port != standard);
+    if !listening.is_everywhere() {
+        return Ok((with_port(listening.host, port), tls.is_some(), None));
     }
     let found = tls.and_then(certified_name);
     let found = found.or_else(|| machine::addresses().into_iter().next());
@@ -237,7 +209,7 @@ fn read(path: &Path) -> Result<String, String> {
 /// Where a registry is itself, for clients that go there when larder does not answer.
 fn mirrored(name: &UpstreamName, upstream: &Upstream) -> Mirrored {
     let url = &upstream.url;
-    let own = with_port(url.host_str().unwrap_or_default(), url.port());
+    let own = place::of_url(url);
     let server = if name.is_docker_hub() {
         "https://registry-1.docker.io".to_owned()
     } else if own == name.as_str() {

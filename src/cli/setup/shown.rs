@@ -44,7 +44,7 @@ impl Shown {
         let asked = about((asked.host.clone(), asked.is_tls));
         let reached = asked.clone().filter(|about| !about.is_loopback());
         let chosen = reached.or_else(|| {
-            let (place, is_tls, _) = about::place(&config, self.port).ok()?;
+            let (place, is_tls, _) = about::public(&config, self.port).ok()?;
             about((place, is_tls))
         });
         json!(

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::registry::WarmSource;
 use crate::upstream::{Credentials, Settings, Timeouts, Upstream};
 
-use super::super::machine::is_any;
+use super::super::place::{self, Listening};
 use super::Target;
 
 /// The server at an address that somebody typed.
 pub(super) fn at(url: Url, ca: Option<&Path>) -> Result<Target, String> {
-    let names = own_name(&url).into_iter().collect();
+    let names = vec![place::of_url(&url)];
     asked(url, ca, names).map_err(|error| format!("--server: {error}"))
 }
 
@@ -32,22 +32,11 @@ pub(super) fn of(config: &Config, ca: Option<&Path>) -> Result<Target, String> {
 
 /// What people write before an image's name when they pull it from this larder.
 pub(super) fn own_names(config: &Config) -> Vec<String> {
-    let mut names: Vec<String> = config.http.host.iter().filter_map(own_name).collect();
-    if let Listen::Tcp(address) = &config.http.listen
-        && let Some((_, port)) = address.rsplit_once(':')
-    {
+    let mut names: Vec<String> = config.http.host.iter().map(place::of_url).collect();
+    if let Some(Listening { port, .. }) = Listening::of(config) {
         names.extend(["localhost", "127.0.0.1"].map(|host| format!("{host}:{port}")));
     }
     names
-}
-
-/// Host and port, the port only where an image's name has it.
-fn own_name(url: &Url) -> Option<String> {
-    let host = url.host_str()?;
-    Some(
-        url.port()
-            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
-    )
 }
 
 fn asked(url: Url, ca: Option<&Path>, names: Vec<String>) -> Result<Target, String> {
@@ -85,22 +74,20 @@ fn asked(url: Url, ca: Option<&Path>, names: Vec<String>) -> Result<Target, Stri
 /// Where the server of this configuration can be reached from this machine.
 pub(in super::super) fn url_of(config: &Config) -> Result<Url, String> {
     let http = &config.http;
-    let Listen::Tcp(address) = &http.listen else {
+    let Some(listening) = Listening::of(config) else {
         return Err(
             "the larder that uses the data directory listens on a socket: stop it, or give it an address and name that with --server"
                 .to_owned(),
         );
     };
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, "5000"));
+    let Listening { host, port } = listening;
     let public = http.host.as_ref().and_then(Url::host_str);
-    let (scheme, host) = match (&http.tls, host) {
+    let (scheme, host) = match (&http.tls, listening.is_everywhere()) {
         // A certificate is for the name that clients use.
-        (Some(_), host) => (
-            "https",
-            public.unwrap_or(if is_any(host) { "localhost" } else { host }),
-        ),
-        (None, host) if is_any(host) => ("http", "127.0.0.1"),
-        (None, host) => ("http", host),
+        (Some(_), true) => ("https", public.unwrap_or("localhost")),
+        (Some(_), false) => ("https", public.unwrap_or(host)),
+        (None, true) => ("http", "127.0.0.1"),
+        (None, false) => ("http", host),
     };
     let path = http.prefix.as_deref().unwrap_or("/");
     let text = format!("{scheme}://{host}:{port}{path}");

@@ -218,6 +218,32 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_ticks_in_seconds_is_given_more_time() {
+        let read = |nanoseconds, after| {
+            let mark = Mark {
+                device: 1,
+                inode: 1,
+                size: 1,
+                changed: (1, nanoseconds),
+                written: (1, nanoseconds),
+            };
+            let proof = Proof {
+                path: PathBuf::new(),
+                look: Look::At,
+                mark: Some(mark),
+            };
+            let began = Instant::now();
+            let before = Kept::new(vec![proof.clone()], None, began, ());
+            assert!(!before.is_settled);
+            Kept::new(vec![proof], Some(&before), began + after, ()).is_settled
+        };
+        assert!(read(1, SETTLED));
+        assert!(!read(1, SETTLED / 2));
+        assert!(!read(0, SETTLED));
+        assert!(read(0, SETTLED_SECONDS));
+    }
+
+    #[test]
     fn every_change_is_seen_whoever_made_it_and_whatever_he_says_of_its_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("link");

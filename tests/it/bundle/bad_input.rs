@@ -16,7 +16,7 @@ async fn sound() -> (Carried, Vec<(String, Vec<u8>)>) {
 }
 
 /// Imports bytes into an empty data directory; says what was said. Nothing must be there then.
-async fn refused(bytes: &[u8]) -> String {
+pub(super) async fn refused(bytes: &[u8]) -> String {
     let (files, there) = (home(), home());
     let file = files.path().join("bad.tar");
     fs::write(&file, bytes).expect("a file");

@@ -1,6 +1,7 @@
 //! Images carried in a file: out of one store, into another, with real clients at both ends, and
 //! with files that somebody broke, or made to do harm.
 
+mod attached;
 mod bad_input;
 mod beside;
 mod carrying;

@@ -1,5 +1,7 @@
 //! Evicting while others pull, and being killed at it.
 
+use std::fs;
+
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -94,5 +96,35 @@ async fn a_kill_in_the_middle_of_an_eviction_does_no_damage() {
     }
     assert!(left().is_empty(), "{:#?}\n{}", left(), larder.log());
     pull(&larder, "library/app", "v0", &images[0]).await;
+    larder.finish_with_parts().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_linked_beside_is_counted_before_anything_goes_on() {
+    let hub = Hub::start().await;
+    let images = [1, 2, 3].map(|seed| image(seed, [200, 100]));
+    for (image, tag) in images.iter().zip(["a", "b", "c"]) {
+        hub.push("library/app", tag, image);
+    }
+    let [a, b, c] = &images;
+    let mut larder = Options::mirror_of(&hub)
+        .never_fresh()
+        .set(&["cache", "maxsize"], json!(800_000))
+        .start()
+        .await;
+    pull(&larder, "library/app", "a", a).await;
+    recorded(&larder, a, 0).await;
+    pull(&larder, "library/app", "b", b).await;
+    recorded(&larder, b, 0).await;
+    start_hours_later(&mut larder).await;
+    let times = || larder.log().matches("counted what mirrors hold").count();
+    let before = times();
+    // As an import does with each link.
+    fs::write(larder.root().join("larder.beside"), "").unwrap();
+    pull(&larder, "library/app", "c", c).await;
+    assert!(has(&larder, "app", a), "nobody knows yet what was linked");
+    until("all is counted again", || times() > before).await;
+    pull(&larder, "library/app", "c", c).await;
+    assert!(has(&larder, "app", c) && !has(&larder, "app", a));
     larder.finish_with_parts().await;
 }

@@ -162,3 +162,19 @@ async fn nothing_is_evicted_while_the_registry_is_read_only() {
     assert!(has(&larder, "app", &a));
     larder.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_never_fits_is_passed_on_and_evicts_nothing() {
+    let hub = Hub::start().await;
+    let (small, large) = (image(1, [200, 100]), image(2, [900, 50]));
+    hub.push("library/app", "small", &small);
+    hub.push("library/app", "large", &large);
+    let mut larder = bounded(&hub, 800_000).start().await;
+    pull(&larder, "library/app", "small", &small).await;
+    recorded(&larder, &small, 0).await;
+    start_hours_later(&mut larder).await;
+    pull(&larder, "library/app", "large", &large).await;
+    larder.logged("does not fit into the cache").await;
+    assert!(has(&larder, "app", &small));
+    larder.finish_with_parts().await;
+}

@@ -1,12 +1,13 @@
 //! Docker Hub's pull limit: read, written down, kept to, and spent on what is needed.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{is_quick, noted};
 use crate::support::hub::{Fault, FaultId, Hub, What, Where};
 use crate::support::image::Image;
-use crate::support::programs::Options;
-use serde_json::json;
+use crate::support::programs::{Larder, Options};
+use serde_json::{Value, json};
 
 const X: &str = "/v2/library/x/manifests/1";
 
@@ -131,5 +132,135 @@ async fn a_429_ends_the_questions_until_retry_after_while_what_is_cached_is_serv
     hub.heal(limited);
     larder.hang_up().await;
     assert_eq!(larder.get(X).await.cache(), "revalidated");
+    larder.finish().await;
+}
+
+const COLD: &str = "/v2/library/cold/manifests/1";
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("it is later").as_secs()
+}
+
+/// Changes what a larder that does not run has written down of Docker Hub.
+fn rewrite(larder: &Larder, change: impl FnOnce(&mut Value)) {
+    let path = larder.root().join("larder.upstreams");
+    let mut hint = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut hint);
+    fs::write(&path, hint.to_string()).unwrap();
+}
+
+/// A larder that has an image, and has been told to leave the hub alone for an hour.
+async fn limited(hub: &Hub) -> Larder {
+    hub.push("library/x", "1", &Image::random(1, &[3000]));
+    hub.push("library/cold", "1", &Image::random(2, &[3000]));
+    let told = left(hub, 8);
+    let larder = Options::mirror_of(hub).never_fresh().start().await;
+    assert_eq!(larder.get(X).await.status, 200);
+    hub.heal(told);
+    let limit: &[(&str, &str)] = &[("retry-after", "3600")];
+    hub.fault(Fault::on(Where::manifests()).does(What::Status(429, limit, "{}")));
+    assert_eq!(larder.get(X).await.cache(), "stale");
+    noted(&larder, |hint| {
+        hint["upstreams"]["docker.io"]["limited_until"].is_u64()
+    })
+    .await;
+    hub.clear_log();
+    larder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_ask_who_wanted_to_be_left_alone() {
+    let hub = Hub::builder().bearer().start().await;
+    let mut larder = limited(&hub).await;
+    for _ in 0..2 {
+        larder.kill().await;
+        larder.start_again().await;
+        assert_eq!(larder.get(X).await.cache(), "stale");
+        let cold = larder.get(COLD).await;
+        assert_eq!((cold.status, cold.header("retry-after")), (429, "10"));
+        assert_eq!(cold.code(), "TOOMANYREQUESTS");
+        larder
+            .logged("limited our requests before this start")
+            .await;
+        // It says so to others, too, and of the pulls what the hub said of them.
+        let hint = noted(&larder, |hint| {
+            hint["upstreams"]["docker.io"]["since"].is_null()
+        });
+        let note = hint.await["upstreams"]["docker.io"].clone();
+        let left = note["limited_until"].as_u64().unwrap() - now();
+        assert!((3000..=3600).contains(&left), "{note}");
+        assert_eq!(note["budget"]["remaining"], 8);
+    }
+    assert!(hub.asked().is_empty(), "{:?}", hub.asked());
+    hub.heal_all();
+    larder.hang_up().await;
+    assert_eq!(larder.get(COLD).await.status, 200);
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_clock_has_an_upstream_left_alone_for_ever() {
+    const YEAR: u64 = 365 * 24 * 3600;
+    let hub = Hub::start().await;
+    let mut larder = limited(&hub).await;
+    // The clock was a year ahead when that was written.
+    larder.kill().await;
+    rewrite(&larder, |hint| {
+        hint["written"] = json!(now() + YEAR);
+        hint["upstreams"]["docker.io"]["limited_until"] = json!(now() + YEAR + 3600);
+    });
+    larder.start_again().await;
+    assert_eq!(larder.get(COLD).await.status, 429);
+    assert!(!hub.asked().is_empty(), "the hub was not asked");
+    // Nobody asks for a year.
+    noted(&larder, |hint| {
+        hint["upstreams"]["docker.io"]["limited_until"].is_u64()
+    })
+    .await;
+    larder.kill().await;
+    rewrite(&larder, |hint| {
+        hint["upstreams"]["docker.io"]["limited_until"] = json!(now() + YEAR);
+    });
+    larder.start_again().await;
+    let hint = noted(&larder, |hint| {
+        hint["upstreams"]["docker.io"]["limited_until"].as_u64() < Some(now() + YEAR / 2)
+    });
+    let until = hint.await["upstreams"]["docker.io"]["limited_until"].as_u64();
+    assert!(until.unwrap() <= now() + 24 * 3600, "{until:?}");
+    // What is over is over, and what is no hint is none.
+    for text in [None, Some("{"), Some("[1]")] {
+        larder.kill().await;
+        match text {
+            None => rewrite(&larder, |hint| {
+                hint["upstreams"]["docker.io"]["limited_until"] = json!(now() - 1);
+            }),
+            Some(text) => fs::write(larder.root().join("larder.upstreams"), text).unwrap(),
+        }
+        hub.clear_log();
+        larder.start_again().await;
+        assert_eq!(larder.get(COLD).await.status, 429);
+        assert!(!hub.asked().is_empty(), "{text:?}");
+        noted(&larder, |hint| hint["upstreams"]["docker.io"].is_object()).await;
+    }
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_has_a_limit_of_its_own() {
+    let hub = Hub::builder()
+        .bearer()
+        .credentials("ann", "secret")
+        .start()
+        .await;
+    let mut larder = limited(&hub).await;
+    hub.heal_all();
+    larder.kill().await;
+    for (key, value) in [("username", "ann"), ("password", "secret")] {
+        larder.reconfigure(&["upstreams", "docker.io", key], json!(value));
+    }
+    larder.start_again().await;
+    assert_eq!(larder.get(COLD).await.status, 200);
     larder.finish().await;
 }
