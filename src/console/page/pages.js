@@ -66,12 +66,17 @@ export function setup(signal) {
     }
     const all = clients.length ? clients : [byHand()];
     fill(view,
-      h("div", { class: "title" }, h("h1", {}, "Set up clients"), h("span", { class: "soft" }, "for this larder, at ", h("bdi", { class: "mono" }, host()))),
+      h("div", { class: "title" }, h("h1", {}, "Set up clients"), h("span", { class: "soft" }, "for this larder, at ", isOwn(host()) ? "an address that other machines reach" : h("bdi", { class: "mono" }, host()))),
       all.length > 1 && h("ul", { class: "jump", "aria-label": "Clients" }, all.map((one) => h("li", {}, h("button", { type: "button", onclick: () => document.getElementById(`client-${one.name}`)?.scrollIntoView() }, one.title || one.name)))),
       all.map(client));
   };
   load();
   return view;
+}
+
+// An address that means another machine on each: the texts name one that all reach.
+function isOwn(address) {
+  return /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?$/.test(address);
 }
 
 // Every server understands a name with its address in front, with nothing set up at all.
