@@ -34,8 +34,8 @@ format-check: ## Is the code formatted? (cargo fmt mends it)
 lint: ## The compiler's and clippy's complaints, none of which is let through
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-otel: ## Does it compile with traces? (the feature is off by default)
-	$(CARGO) check --locked --features otel
+otel: ## Are traces told where it is built with them? (the feature is off by default)
+	$(CARGO) test --locked --features otel --test it traces
 
 doc: ## Build the documentation of the code
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

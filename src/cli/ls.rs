@@ -110,6 +110,9 @@ fn images(
         let all = json!({"images": images, "count": distinct.len(), "bytes": bytes});
         return format!("{all:#}\n");
     }
+    if rows.is_empty() {
+        return nothing(inventory);
+    }
     let mut table = Table::new([
         "IMAGE", "FROM", "DIGEST", "PLAT", "OWN", "SHARED", "USED", "AGE", "STATE",
     ]);
@@ -125,6 +128,16 @@ fn images(
         table::size(bytes)
     );
     table.text(table::width()) + &total
+}
+
+/// What is said instead of an empty table.
+fn nothing(inventory: &Inventory) -> String {
+    let text = if inventory.images.is_empty() {
+        "nothing is here yet: pull an image through larder, push one to it, or fetch one ahead (larder warm python:3.12)"
+    } else {
+        "no image that is here is called so: larder ls lists them all"
+    };
+    format!("{text}\n")
 }
 
 /// What the configuration knows of mirrored images.

@@ -31,7 +31,7 @@ mod transfer;
 mod verify;
 mod warm;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -152,6 +152,12 @@ pub fn run() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
+    if let Some(unknown) = no_such_command(&command, &arguments).filter(|_| !is_distribution) {
+        say(&format!(
+            "larder: there is no command {unknown} (`larder --help` lists them)"
+        ));
+        return ExitCode::from(2);
+    }
     let matches = command.get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Some(unknown) = cli.unknown_command().filter(|_| is_distribution) {
@@ -210,6 +216,16 @@ fn command(name: &'static str) -> clap::Command {
     Cli::command()
         .name(name)
         .mut_subcommand("garbage-collect", garbage_collect::with_values)
+}
+
+/// What stands in a command's place and is none, though more follows: of a configuration, nothing
+/// would follow.
+fn no_such_command(command: &clap::Command, arguments: &[OsString]) -> Option<String> {
+    const OF_LARDER: [&str; 5] = ["-h", "--help", "-V", "-v", "--version"];
+    let (first, second) = (arguments.get(1)?.to_str()?, arguments.get(2)?);
+    let is_known = first.starts_with('-') || command.find_subcommand(first).is_some();
+    let is_option = OF_LARDER.iter().any(|option| second == option);
+    (!is_known && first != "help" && !is_option).then(|| first.to_owned())
 }
 
 /// The name of a program, by its path; nothing if it is not text.

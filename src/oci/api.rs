@@ -2,6 +2,9 @@
 //!
 //! They are larder's own. What they share with the registry's are the words: names, tags, digests.
 
+use std::fmt;
+use std::str::FromStr;
+
 use super::digest::Digest;
 use super::name::RepositoryName;
 use super::platform::Platform;
@@ -26,8 +29,8 @@ pub enum ApiRoute {
         search: Option<String>,
         /// Only those that are `local`, a `mirror`, or of the upstream of that name.
         origin: Option<String>,
-        /// How many of them, and where they go on.
-        page: Page,
+        /// How many of them, in which order, and where they go on.
+        part: ListPart,
     },
     /// `/tags`: the tags of a repository, or one that is to be removed.
     Tags {
@@ -37,8 +40,8 @@ pub enum ApiRoute {
         tag: Option<Tag>,
         /// Only those with this in their name.
         search: Option<String>,
-        /// How many of them, and where they go on.
-        page: Page,
+        /// How many of them, in which order, and where they go on.
+        part: ListPart,
     },
     /// `/image`: one image.
     Image {
@@ -72,6 +75,65 @@ pub enum ApiRoute {
     Warming(String),
 }
 
+/// A part of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPart {
+    /// At most so many entries; `None` leaves it to the server.
+    pub n: Option<u64>,
+    /// In which order, and what it begins behind.
+    pub order: ListOrder,
+}
+
+/// The order of a list, and the place in it behind which a part begins: at the beginning where there
+/// is none. Nothing needs to be at a place, so that what changes meanwhile moves no other entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListOrder {
+    /// By name.
+    Name(Option<String>),
+    /// The largest first.
+    Size(Option<ListPlace>),
+    /// What was used last first; what nobody knows of at the end.
+    Used(Option<ListPlace>),
+}
+
+/// A place in a list that is ordered by a number, the greatest first, and then by name. It is written
+/// `64000:docker.io/library/python`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPlace {
+    /// Bytes, or seconds since 1970.
+    pub rank: u64,
+    /// The entry's name.
+    pub name: String,
+}
+
+impl Default for ListOrder {
+    fn default() -> Self {
+        Self::Name(None)
+    }
+}
+
+impl fmt::Display for ListPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.rank, self.name)
+    }
+}
+
+impl FromStr for ListPlace {
+    type Err = RouteError;
+
+    fn from_str(text: &str) -> Result<Self, RouteError> {
+        let place = text.split_once(':').and_then(|(rank, name)| {
+            let is_number = rank.bytes().all(|byte| byte.is_ascii_digit());
+            let rank = is_number.then(|| rank.parse().ok()).flatten()?;
+            let name = name.to_owned();
+            Some(Self { rank, name })
+        });
+        place.ok_or(RouteError::Parameter(
+            "last (the text that the part before gave as next)",
+        ))
+    }
+}
+
 /// Reads what comes after `/api/v1/`.
 pub(super) fn parse(segments: &[&str], query: &Query) -> Result<ApiRoute, RouteError> {
     match segments {
@@ -81,13 +143,13 @@ pub(super) fn parse(segments: &[&str], query: &Query) -> Result<ApiRoute, RouteE
         ["repositories"] => Ok(ApiRoute::Repositories {
             search: text(query, "search"),
             origin: text(query, "origin"),
-            page: query.page()?,
+            part: part(query)?,
         }),
         ["tags"] => Ok(ApiRoute::Tags {
             repository: repository(query)?,
             tag: query.get("tag").map(tag).transpose()?,
             search: text(query, "search"),
-            page: query.page()?,
+            part: part(query)?,
         }),
         ["image"] => Ok(ApiRoute::Image {
             repository: repository(query)?,
@@ -114,6 +176,19 @@ pub(super) fn parse(segments: &[&str], query: &Query) -> Result<ApiRoute, RouteE
         ["warm", id] => Ok(ApiRoute::Warming(shortened(id))),
         _ => Err(RouteError::NotFound),
     }
+}
+
+fn part(query: &Query) -> Result<ListPart, RouteError> {
+    let Page { n, last } = query.page()?;
+    let last = last.filter(|last| !last.is_empty());
+    let place = |last: Option<String>| last.map(|last| last.parse()).transpose();
+    let order = match query.get("sort") {
+        None | Some("" | "name") => ListOrder::Name(last),
+        Some("size") => ListOrder::Size(place(last)?),
+        Some("used") => ListOrder::Used(place(last)?),
+        Some(_) => return Err(RouteError::Parameter("sort (name, size or used)")),
+    };
+    Ok(ListPart { n, order })
 }
 
 fn needed<'a>(query: &'a Query, key: &'static str) -> Result<&'a str, RouteError> {
@@ -181,17 +256,31 @@ mod tests {
         let hold = format!("/holds?repository={name}&tag=1&digest={D}");
         let expected = ApiRoute::Hold(name.clone(), "1".parse().unwrap(), Some(D.parse().unwrap()));
         assert_eq!(api(&hold), Ok(expected));
-        let page = Page {
+        let part = ListPart {
             n: Some(5),
-            last: Some("a".to_owned()),
+            order: ListOrder::Name(Some("a".to_owned())),
         };
         let listed = ApiRoute::Repositories {
             search: Some("%<b>".to_owned()),
             origin: None,
-            page,
+            part,
         };
         let asked = "/repositories?search=%25%3Cb%3E&origin=&n=5&last=a";
         assert_eq!(api(asked), Ok(listed));
+        let order = |path: &str| match api(path) {
+            Ok(ApiRoute::Repositories { part, .. } | ApiRoute::Tags { part, .. }) => part.order,
+            other => panic!("{other:?}"),
+        };
+        let place = ListPlace {
+            rank: 12,
+            name: "a/b:c".to_owned(),
+        };
+        assert_eq!(place.to_string().parse(), Ok(place.clone()));
+        let sorted = "/repositories?sort=size&last=12:a/b:c";
+        assert_eq!(order(sorted), ListOrder::Size(Some(place)));
+        let sorted = format!("/tags?repository={name}&sort=used&last=");
+        assert_eq!(order(&sorted), ListOrder::Used(None));
+        assert_eq!(order("/repositories?sort=name"), ListOrder::Name(None));
         let Ok(ApiRoute::Image { reference, .. }) =
             api(&format!("/image?repository={name}&reference={D}"))
         else {
@@ -209,8 +298,19 @@ mod tests {
             ("/image?repository=a", RouteError::Parameter("reference")),
             ("/pins?repository=a&tag=-", RouteError::Tag("-".to_owned())),
             ("/search?n=x", RouteError::Pagination("x".to_owned())),
+            (
+                "/repositories?sort=age",
+                RouteError::Parameter("sort (name, size or used)"),
+            ),
         ] {
             assert_eq!(api(path), Err(error), "{path}");
+        }
+        for last in ["a", "x:a", "-1:a", "+1:a", "99999999999999999999:a"] {
+            let asked = format!("/repositories?sort=size&last={last}");
+            assert!(
+                matches!(api(&asked), Err(RouteError::Parameter(_))),
+                "{last}"
+            );
         }
         assert!(matches!(
             api("/tags?repository=../a"),

@@ -22,7 +22,7 @@ pub mod referrer;
 pub mod route;
 pub mod walk;
 
-pub use api::ApiRoute;
+pub use api::{ApiRoute, ListOrder, ListPart, ListPlace};
 pub use contents::Contents;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::ErrorCode;

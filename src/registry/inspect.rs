@@ -10,7 +10,7 @@ use crate::oci::walk::MAX_CONFIG;
 use crate::oci::{
     Contents, Digest, MediaType, Platform, PlatformName, Reference, Referrer, RepositoryName, Tag,
 };
-use crate::store::{Care, Kind, Repository, StoreError, StoredManifest};
+use crate::store::{Care, Kind, LastUse, Repository, StoreError, StoredManifest};
 
 use super::{Error, Missing, Registry, blocking};
 
@@ -93,7 +93,7 @@ impl Registry {
             let facts = tags.iter().zip(uses).map(|((tag, _), used)| {
                 let (dated, stale_since) = dates(&repository, tag)?;
                 Ok(TagFacts {
-                    used,
+                    used: used.map(|used| used.time),
                     dated,
                     stale_since,
                 })
@@ -107,7 +107,7 @@ impl Registry {
     pub async fn last_used(
         &self,
         names: Vec<RepositoryName>,
-    ) -> Result<HashMap<RepositoryName, SystemTime>, Error> {
+    ) -> Result<HashMap<RepositoryName, LastUse>, Error> {
         let accounts = self.inner.room.accounts.clone();
         blocking(move || {
             let used = accounts.last_used(&names);
@@ -117,6 +117,16 @@ impl Registry {
                 .collect())
         })
         .await
+    }
+
+    /// When these images of a mirror were last pulled, as far as that is known.
+    pub async fn last_uses(
+        &self,
+        name: RepositoryName,
+        digests: Vec<Digest>,
+    ) -> Result<Vec<Option<LastUse>>, Error> {
+        let accounts = self.inner.room.accounts.clone();
+        blocking(move || Ok(accounts.last_uses(&name, &digests))).await
     }
 
     /// Looks into an image. Of an index, into the one for a platform: the one asked for, else this

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::merge::{Buildkitd, Daemon, Hosts, Registries, Registry, Wants, Yaml, YamlWish};
-use super::{About, Client, ClientText, FileText, Mirrored};
+use super::merge::{Buildkitd, Cri, Daemon, Hosts, Registries, Registry, Wants, Yaml, YamlWish};
+use super::{About, Addition, Client, ClientText, FileText, Mirrored};
 
 const JSON: &str = "json";
 const TOML: &str = "toml";
@@ -103,12 +103,14 @@ pub(super) fn docker(about: &About) -> ClientText {
         name: Client::Docker.name(),
         title: "Docker",
         files,
+        additions: Vec::new(),
         commands,
         notes,
     }
 }
 
 pub(super) fn containerd(about: &About) -> ClientText {
+    const DIRECTORY: &str = "/etc/containerd/certs.d";
     const CA: &str = "/etc/containerd/certs.d/larder.crt";
     let ca = about.ca.is_some().then_some(CA);
     let hosts = |upstream: &Mirrored| {
@@ -117,7 +119,7 @@ pub(super) fn containerd(about: &About) -> ClientText {
             url: about.url(),
             ca: ca.map(str::to_owned),
         };
-        let path = format!("/etc/containerd/certs.d/{}/hosts.toml", upstream.name);
+        let path = format!("{DIRECTORY}/{}/hosts.toml", upstream.name);
         file(path, TOML, wants.text(), Wants::Hosts(wants))
     };
     let mut files: Vec<_> = about.upstreams.iter().map(hosts).collect();
@@ -127,7 +129,7 @@ pub(super) fn containerd(about: &About) -> ClientText {
     notes.extend([
         "ctr reads these files when told: ctr images pull --hosts-dir /etc/containerd/certs.d NAME. A registry that larder does not mirror is not touched."
             .to_owned(),
-        "For Kubernetes, containerd must read the directory: set config_path = \"/etc/containerd/certs.d\" in /etc/containerd/config.toml, below [plugins.\"io.containerd.cri.v1.images\".registry] (containerd 2, version = 3) or [plugins.\"io.containerd.grpc.v1.cri\".registry] (containerd 1, version = 2), then systemctl restart containerd."
+        "For Kubernetes, containerd must read the directory: set config_path = \"/etc/containerd/certs.d\" in /etc/containerd/config.toml, below [plugins.\"io.containerd.cri.v1.images\".registry] (containerd 2, version = 3) or [plugins.\"io.containerd.grpc.v1.cri\".registry] (containerd 1, version = 2), then systemctl restart containerd. --apply does it where that file is there."
             .to_owned(),
         "The files of docker 29 with the containerd image store are the same, below /etc/docker/certs.d."
             .to_owned(),
@@ -137,8 +139,32 @@ pub(super) fn containerd(about: &About) -> ClientText {
         name: Client::Containerd.name(),
         title: "containerd (ctr, nerdctl, Kubernetes)",
         files,
+        additions: if about.upstreams.is_empty() {
+            Vec::new()
+        } else {
+            vec![config_path(DIRECTORY)]
+        },
         commands: Vec::new(),
         notes,
+    }
+}
+
+/// That containerd's CRI plugin reads the directory. ctr reads it when told, and nerdctl anyway.
+fn config_path(directory: &str) -> Addition {
+    let wants = Cri {
+        directory: directory.to_owned(),
+    };
+    Addition {
+        file: file(
+            "/etc/containerd/config.toml",
+            TOML,
+            wants.text(),
+            Wants::Cri(wants),
+        ),
+        without: format!(
+            "without config_path = \"{directory}\" in it Kubernetes reads none of these files"
+        ),
+        commands: vec!["systemctl restart containerd".to_owned()],
     }
 }
 
@@ -177,6 +203,7 @@ pub(super) fn podman(about: &About) -> ClientText {
         name: Client::Podman.name(),
         title: "Podman, CRI-O, skopeo, buildah",
         files,
+        additions: Vec::new(),
         commands: Vec::new(),
         notes,
     }
@@ -211,6 +238,7 @@ pub(super) fn buildkit(about: &About) -> ClientText {
         name: Client::Buildkit.name(),
         title: "BuildKit (docker buildx)",
         files,
+        additions: Vec::new(),
         commands: vec![format!(
             "docker buildx create --use --buildkitd-config {FILE}"
         )],
@@ -256,6 +284,7 @@ pub(super) fn k3s(about: &About) -> ClientText {
         name: Client::K3s.name(),
         title: "k3s and RKE2",
         files,
+        additions: Vec::new(),
         commands: vec!["systemctl restart k3s".to_owned()],
         notes,
     }

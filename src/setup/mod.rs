@@ -111,10 +111,24 @@ pub struct ClientText {
     pub title: &'static str,
     /// What goes where.
     pub files: Vec<FileText>,
+    /// What is added to files that are there already, and written nowhere else.
+    #[serde(skip)]
+    pub additions: Vec<Addition>,
     /// What is typed afterwards, in order.
     pub commands: Vec<String>,
     /// What else there is to know, each a sentence or two.
     pub notes: Vec<String>,
+}
+
+/// What only some need, in a file that only some have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addition {
+    /// The file. Where it is not there its text is what it could be.
+    pub file: FileText,
+    /// What is so without it.
+    pub without: String,
+    /// What is typed when it has been written, in order.
+    pub commands: Vec<String>,
 }
 
 /// One file of a client's.
@@ -166,6 +180,8 @@ pub fn text(client: Client, about: &About) -> ClientText {
     }
 }
 
+#[cfg(test)]
+mod cri_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

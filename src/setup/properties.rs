@@ -99,6 +99,9 @@ proptest! {
                 prop_assert!(after.lines().any(|it| it == line), "{line:?}: {after}");
             }
         }
+        let own = &text(Client::Containerd, &about()).additions[0].file;
+        let after = twice_is_once(own, &before)?;
+        prop_assert!(before.lines().all(|line| after.lines().any(|it| it == line)), "{after}");
     }
 
     #[test]
@@ -125,7 +128,8 @@ proptest! {
     fn foreign_files_are_merged_or_not(before in "[\\[\\]{}\":,=#a-z \n-]{0,80}") {
         for about in [about(), secure()] {
             for client in texts(&about) {
-                for file in client.files {
+                let additions = client.additions.into_iter().map(|it| it.file);
+                for file in client.files.into_iter().chain(additions) {
                     if let Ok(after) = file.merged(&before) {
                         prop_assert_eq!(file.merged(&after), Ok(after.clone()), "{}", file.path);
                     }

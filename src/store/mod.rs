@@ -68,7 +68,9 @@ pub use sweep::{Leftover, Limits, plan};
 pub use trust::{Check, Stamp, Trust, Verdict};
 pub use upload::{Pusher, UploadId, UploadProgress};
 pub use upstreams_hint::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
-pub use usage::{Accounts, Age, Candidate, Evicted, Kept, Order, Space, SurveyError, Totals};
+pub use usage::{
+    Accounts, Age, Candidate, Evicted, Kept, LastUse, Order, Space, SurveyError, Totals,
+};
 pub use verify::{Checked, Checking, Done, Fault, Finding, Progress, Site, Standing, Wrong};
 
 use hold::Holds;

@@ -39,7 +39,7 @@ pub use clock::Age;
 use clock::{Clock, Saved};
 pub(super) use journal::Journal;
 use journal::{Change, Uses, When};
-pub use outlook::Candidate;
+pub use outlook::{Candidate, LastUse};
 use picture::Picture;
 use remove::{BATCH, Remover};
 pub(super) use walk::Beside;

@@ -342,3 +342,22 @@ async fn a_listing_opens_a_tag_and_its_manifest_once() {
     assert_eq!(names(&larder, &[]).await.len(), 21);
     larder.finish().await;
 }
+
+#[tokio::test]
+async fn where_there_is_nothing_to_list_that_is_said() {
+    let larder = Options::registry().start().await;
+    let said = larder.run(&["ls"]).await.expect_success();
+    assert!(said.starts_with("nothing is here yet"), "{said}");
+    assert_eq!(names(&larder, &[]).await, Vec::<String>::new());
+    larder.push("team/app", "1", &image(1)).await;
+    let said = larder.run(&["ls", "other"]).await.expect_success();
+    assert!(
+        said.starts_with("no image that is here is called so"),
+        "{said}"
+    );
+    // What others' programs call it.
+    let wrong = larder.run(&["list", "--all"]).await;
+    let told = "there is no command list";
+    assert!(!wrong.success && wrong.stderr.contains(told), "{wrong:?}");
+    larder.finish().await;
+}

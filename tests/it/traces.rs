@@ -1,4 +1,4 @@
-//! Traces, in a larder that was built with them: `cargo test --features otel traces`.
+//! Traces, in a larder that was built with them: `make otel`.
 
 use crate::support::hub::Hub;
 use crate::support::image::Image;

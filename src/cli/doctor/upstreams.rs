@@ -83,7 +83,12 @@ fn clock_finding(skew: Option<Skew>) -> Finding {
     const CLOCK: &str = "clock";
     const TODO: &str = "set it, and keep it right: timedatectl set-ntp true";
     let (by, word) = match skew {
-        None => return Finding::fine(CLOCK, "nobody said what time it is"),
+        None => {
+            return Finding::fine(
+                CLOCK,
+                "nobody said what time it is: it could not be compared",
+            );
+        }
         Some(Skew::Ahead(by)) => (by, "ahead of"),
         Some(Skew::Behind(by)) => (by, "behind"),
     };

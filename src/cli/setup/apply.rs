@@ -26,9 +26,31 @@ pub(super) struct Change {
     after: String,
 }
 
+/// Why a file stays as it is.
+pub(super) enum Problem {
+    /// What is in it cannot be understood, or it cannot be reached.
+    Unreadable(String),
+    /// What it says is for a person to decide.
+    Conflict(String),
+}
+
+impl From<Problem> for String {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Unreadable(text) => text,
+            Problem::Conflict(text) => format!("{text}\n\nNothing has been changed"),
+        }
+    }
+}
+
 impl Change {
     pub(super) fn is_none(&self) -> bool {
         self.before.as_ref() == Some(&self.after)
+    }
+
+    /// Whether there is a file already.
+    pub(super) fn is_there(&self) -> bool {
+        self.before.is_some()
     }
 
     fn diff(&self) -> String {
@@ -44,25 +66,17 @@ impl Change {
 }
 
 /// What is to be done to a file.
-pub(super) fn plan(file: &FileText, root: &Path) -> Result<Change, String> {
+pub(super) fn plan(file: &FileText, root: &Path) -> Result<Change, Problem> {
     let path = root.join(file.path.trim_start_matches('/'));
     let shown = path.display();
-    let target = target(&path, root)?;
-    let before = match fs::read(&target) {
-        Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let text = String::from_utf8_lossy(valid);
-            let line = text.matches('\n').count() + 1;
-            let column = text.lines().last().map_or(0, |it| it.chars().count()) + 1;
-            format!("{shown}:{line}:{column}: not UTF-8; nothing has been changed")
-        })?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(format!("cannot read {shown}: {error}{}", hint(&error))),
-    };
+    let target = target(&path, root).map_err(Problem::Unreadable)?;
+    let before = read(&target, &path).map_err(Problem::Unreadable)?;
     let after = file.merged(before.as_deref().unwrap_or_default());
     let after = after.map_err(|error| match error {
-        MergeError::Unreadable { .. } => format!("{shown}:{error}; nothing has been changed"),
-        MergeError::Conflict { .. } => format!("{shown}: {error}\n\nNothing has been changed"),
+        MergeError::Unreadable { .. } => {
+            Problem::Unreadable(format!("{shown}:{error}; nothing has been changed"))
+        }
+        MergeError::Conflict { .. } => Problem::Conflict(format!("{shown}: {error}")),
     })?;
     Ok(Change {
         path,
@@ -70,6 +84,24 @@ pub(super) fn plan(file: &FileText, root: &Path) -> Result<Change, String> {
         before,
         after,
     })
+}
+
+/// A file's text, if there is one.
+fn read(target: &Path, path: &Path) -> Result<Option<String>, String> {
+    let shown = path.display();
+    let bytes = match fs::read(target) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot read {shown}: {error}{}", hint(&error))),
+    };
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let text = String::from_utf8_lossy(valid);
+        let line = text.matches('\n').count() + 1;
+        let column = text.lines().last().map_or(0, |it| it.chars().count()) + 1;
+        format!("{shown}:{line}:{column}: not UTF-8; nothing has been changed")
+    });
+    text.map(Some)
 }
 
 /// Where a file is that may be a link, which must not lead out of another root.
@@ -101,11 +133,52 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Writes what is to be written, after showing it and asking. All files can be read and understood
-/// before the first is touched.
+/// What is to be done, and typed afterwards.
+struct Plan {
+    changes: Vec<Change>,
+    commands: Vec<String>,
+    /// What has to be done by hand.
+    left: Vec<String>,
+}
+
+impl Plan {
+    /// All files can be read and understood before the first is touched.
+    fn of(text: &ClientText, root: &Path) -> Result<Self, String> {
+        let changes = text.files.iter().map(|file| plan(file, root));
+        let mut plan = Self {
+            changes: changes.collect::<Result<_, Problem>>()?,
+            commands: text.commands.clone(),
+            left: Vec::new(),
+        };
+        for addition in &text.additions {
+            match self::plan(&addition.file, root) {
+                Ok(change) => plan.add(change, &addition.commands),
+                // The client works without it for those who do not need it.
+                Err(Problem::Conflict(left)) => plan.left.push(left),
+                Err(problem) => return Err(problem.into()),
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add(&mut self, change: Change, commands: &[String]) {
+        if !change.is_there() {
+            return;
+        }
+        if !change.is_none() {
+            self.commands.extend_from_slice(commands);
+        }
+        self.changes.push(change);
+    }
+}
+
+/// Writes what is to be written, after showing it and asking.
 pub(super) fn apply(text: &ClientText, root: &Path, yes: bool) -> Result<(), String> {
-    let changes = text.files.iter().map(|file| plan(file, root));
-    let changes = changes.collect::<Result<Vec<_>, _>>()?;
+    let Plan {
+        changes,
+        commands,
+        left,
+    } = Plan::of(text, root)?;
     let mut out = io::stdout();
     for change in &changes {
         let line = if change.is_none() {
@@ -117,27 +190,29 @@ pub(super) fn apply(text: &ClientText, root: &Path, yes: bool) -> Result<(), Str
         drop(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
     }
     let changes: Vec<_> = changes.iter().filter(|change| !change.is_none()).collect();
-    if changes.is_empty() {
+    if !changes.is_empty() {
+        if !yes && !is_wanted()? {
+            return Err("nothing has been changed".to_owned());
+        }
+        for change in changes {
+            let kept = write(change)?;
+            let path = change.path.display();
+            say(&match kept {
+                Some(copy) => format!("wrote {path}; what was there is {}", copy.display()),
+                None => format!("wrote {path}"),
+            });
+        }
+        if !commands.is_empty() {
+            say("then:");
+        }
+        for command in &commands {
+            say(&format!("  {command}"));
+        }
+    }
+    if left.is_empty() {
         return Ok(());
     }
-    if !yes && !is_wanted()? {
-        return Err("nothing has been changed".to_owned());
-    }
-    for change in changes {
-        let kept = write(change)?;
-        let path = change.path.display();
-        say(&match kept {
-            Some(copy) => format!("wrote {path}; what was there is {}", copy.display()),
-            None => format!("wrote {path}"),
-        });
-    }
-    if !text.commands.is_empty() {
-        say("then:");
-    }
-    for command in &text.commands {
-        say(&format!("  {command}"));
-    }
-    Ok(())
+    Err(format!("this is left to you:\n\n{}", left.join("\n\n")))
 }
 
 fn is_wanted() -> Result<bool, String> {

@@ -93,17 +93,36 @@ fn own_certificate(config: &Config) -> Option<&Path> {
 }
 
 fn files(findings: &mut Findings, text: &ClientText, root: &Path) {
+    let name = text.name;
     for file in &text.files {
         match apply::plan(file, root) {
             Ok(change) if change.is_none() => {
                 good(&format!("{} names larder", change.path.display()));
             }
             Ok(change) => findings.bad(&format!(
-                "{} does not say what it should: larder setup {} --apply",
+                "{} does not say what it should: larder setup {name} --apply",
                 change.path.display(),
-                text.name
             )),
-            Err(error) => findings.bad(&error),
+            Err(problem) => findings.bad(&String::from(problem)),
+        }
+    }
+    for addition in &text.additions {
+        let without = &addition.without;
+        match apply::plan(&addition.file, root) {
+            Ok(change) if !change.is_there() => unknown(&format!(
+                "{} is not there, and {without}; larder setup {name} says what goes there",
+                change.path.display()
+            )),
+            Ok(change) if change.is_none() => {
+                good(&format!("{} needs nothing more", change.path.display()));
+            }
+            Ok(change) => findings.bad(&format!(
+                "{}: {without}: larder setup {name} --apply",
+                change.path.display()
+            )),
+            Err(apply::Problem::Unreadable(text) | apply::Problem::Conflict(text)) => {
+                findings.bad(&text);
+            }
         }
     }
 }

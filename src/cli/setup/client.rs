@@ -30,7 +30,8 @@ fn docker(findings: &mut Findings, about: &About, wanted: Option<&Wanted>) {
     let mirrors = match asked {
         Ok(output) if output.status.success() => output.stdout,
         Ok(output) => {
-            let why = last_line(&output.stderr);
+            // Behind it docker complains about what it then could not print.
+            let why = first_line(&output.stderr);
             unknown(&format!("docker itself is not tried: {why}"));
             return;
         }
@@ -82,7 +83,16 @@ fn command(program: &str, arguments: &[&str]) -> Result<Output, String> {
 /// What a program said last, which is why it failed.
 fn last_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    shown(text.lines().rev().find(|line| !line.trim().is_empty()))
+}
+
+/// What a program said first.
+fn first_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    shown(text.lines().find(|line| !line.trim().is_empty()))
+}
+
+fn shown(line: Option<&str>) -> String {
     let line = line.unwrap_or("it does not say why");
     line.chars().filter(|c| !c.is_control()).take(300).collect()
 }

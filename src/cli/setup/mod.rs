@@ -30,7 +30,8 @@ use about::Address;
 
 What is said is for the larder of the configuration: its address is http.host, or else http.addr with
 an address of this machine. On another machine give it the server's configuration, or --address
-and the upstreams as in that one.")]
+and the upstreams as in that one. Where it asks for a password, LARDER_USERNAME and LARDER_PASSWORD
+say who asks for --check.")]
 pub(super) struct Arguments {
     /// Which client
     #[arg(value_name = "CLIENT", value_parser = clients())]

@@ -5,9 +5,9 @@ use std::ops::Bound;
 
 use serde_json::{Value, json};
 
-use crate::oci::{Page, RepositoryName};
+use crate::oci::{ListOrder, ListPart, ListPlace, RepositoryName};
 use crate::registry::{Error, Names};
-use crate::store::{Index, Kind};
+use crate::store::{Index, Indexed, Kind, LastUse};
 
 use super::super::{Console, Sees};
 use super::time;
@@ -57,6 +57,70 @@ pub(super) fn length(n: Option<u64>) -> usize {
     n.map_or(PAGE, |n| usize::try_from(n).unwrap_or(LONGEST).min(LONGEST))
 }
 
+/// What a list has in it.
+pub(super) trait Entry {
+    fn name(&self) -> &str;
+    /// In bytes.
+    fn size(&self) -> u64;
+    fn used(&self) -> Option<LastUse>;
+
+    /// What it is ordered by, the greatest first, where that is not its name.
+    fn rank(&self, order: &ListOrder) -> u64 {
+        match order {
+            ListOrder::Name(_) => 0,
+            ListOrder::Size(_) => self.size(),
+            ListOrder::Used(_) => self.used().map_or(0, |used| used.age.0),
+        }
+    }
+}
+
+/// Whether a name is behind the place where a part begins, as far as names decide that.
+pub(super) fn is_behind(name: &str, order: &ListOrder) -> bool {
+    match order {
+        ListOrder::Name(Some(last)) => name > last.as_str(),
+        ListOrder::Name(None) | ListOrder::Size(_) | ListOrder::Used(_) => true,
+    }
+}
+
+/// How many entries have to be looked at, in the order of their names, to make a part.
+pub(super) fn looked_at(part: &ListPart) -> usize {
+    match part.order {
+        ListOrder::Name(_) => length(part.n) + 1,
+        ListOrder::Size(_) | ListOrder::Used(_) => usize::MAX,
+    }
+}
+
+/// Makes a part out of all that may be in it. Says whether there is more, and where that goes on.
+pub(super) fn cut<E: Entry>(entries: &mut Vec<E>, part: &ListPart) -> (bool, Option<String>) {
+    let order = &part.order;
+    if let ListOrder::Size(last) | ListOrder::Used(last) = order {
+        let is_behind = |entry: &E| {
+            last.as_ref().is_none_or(|last| {
+                let rank = entry.rank(order);
+                (last.rank, entry.name()) > (rank, last.name.as_str())
+            })
+        };
+        entries.retain(is_behind);
+        entries.sort_by(|one, other| {
+            let by_rank = other.rank(order).cmp(&one.rank(order));
+            by_rank.then_with(|| one.name().cmp(other.name()))
+        });
+    }
+    let more = entries.len() > length(part.n);
+    entries.truncate(length(part.n));
+    let next = entries.last().filter(|_| more).map(|last| {
+        let name = last.name().to_owned();
+        match order {
+            ListOrder::Name(_) => name,
+            ListOrder::Size(_) | ListOrder::Used(_) => {
+                let rank = last.rank(order);
+                ListPlace { rank, name }.to_string()
+            }
+        }
+    });
+    (more, next)
+}
+
 /// Where something came from: `local`, or the upstream's name.
 pub(super) fn origin(name: &RepositoryName, kind: Kind) -> String {
     match kind {
@@ -72,6 +136,33 @@ struct Row {
     kind: Kind,
     tags: usize,
     bytes: u64,
+    used: Option<LastUse>,
+}
+
+impl Row {
+    fn new((name, it): (&RepositoryName, &Indexed)) -> Self {
+        Self {
+            name: name.clone(),
+            kind: it.kind,
+            tags: it.tags.len(),
+            bytes: it.bytes,
+            used: None,
+        }
+    }
+}
+
+impl Entry for Row {
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    fn size(&self) -> u64 {
+        self.bytes
+    }
+
+    fn used(&self) -> Option<LastUse> {
+        self.used
+    }
 }
 
 impl Console {
@@ -80,47 +171,53 @@ impl Console {
         &self,
         search: Option<&str>,
         origin: Origin,
-        page: &Page,
+        part: ListPart,
         sees: Sees,
     ) -> Result<Value, Error> {
-        let registry = &self.0.registry;
-        let (search, page) = (search.map(str::to_ascii_lowercase), page.clone());
-        let found = registry.look(move |index| {
-            let after = page.last.unwrap_or_default();
-            let search = search.unwrap_or_default();
-            let wanted = index.repositories().iter().filter(|(name, it)| {
-                name.as_str() > after.as_str()
+        let search = search.unwrap_or_default().to_ascii_lowercase();
+        let wanted = part.clone();
+        let found = self.0.registry.look(move |index| {
+            let all = index.repositories().iter().filter(|(name, it)| {
+                is_behind(name.as_str(), &wanted.order)
                     && origin.fits(name, it.kind)
                     && name.as_str().contains(&search)
                     && sees(name.as_str())
             });
-            let row = |(name, it): (&RepositoryName, &crate::store::Indexed)| Row {
-                name: name.clone(),
-                kind: it.kind,
-                tags: it.tags.len(),
-                bytes: it.bytes,
-            };
-            let length = length(page.n);
-            let mut rows: Vec<Row> = wanted.take(length + 1).map(row).collect();
-            let more = rows.len() > length;
-            rows.truncate(length);
-            (rows, more)
+            let rows: Vec<Row> = all.take(looked_at(&wanted)).map(Row::new).collect();
+            rows
         });
-        let (rows, more) = found.await?;
-        let names = rows.iter().map(|row| row.name.clone()).collect();
-        let used = registry.last_used(names).await?;
-        let hides = registry.names();
+        let mut rows = found.await?;
+        // Only who orders by it needs to know it of all.
+        let is_by_use = matches!(part.order, ListOrder::Used(_));
+        if is_by_use {
+            self.look_up_uses(&mut rows).await?;
+        }
+        let (more, next) = cut(&mut rows, &part);
+        if !is_by_use {
+            self.look_up_uses(&mut rows).await?;
+        }
+        let hides = self.0.registry.names();
         let rows = rows.iter().map(|row| {
             json!({
                 "name": row.name.as_str(),
                 "origin": self::origin(&row.name, row.kind),
                 "tags": row.tags,
                 "bytes": row.bytes,
-                "used": time(used.get(&row.name).copied()),
+                "used": time(row.used.map(|used| used.time)),
                 "shadows": shadows(&hides, &row.name, row.kind),
             })
         });
-        Ok(json!({ "repositories": rows.collect::<Vec<_>>(), "more": more }))
+        let rows: Vec<Value> = rows.collect();
+        Ok(json!({ "repositories": rows, "more": more, "next": next }))
+    }
+
+    async fn look_up_uses(&self, rows: &mut [Row]) -> Result<(), Error> {
+        let names = rows.iter().map(|row| row.name.clone()).collect();
+        let used = self.0.registry.last_used(names).await?;
+        for row in rows {
+            row.used = used.get(&row.name).copied();
+        }
+        Ok(())
     }
 
     /// Images whose `repository:tag` has this in it.
@@ -184,4 +281,51 @@ pub(super) fn sizes(index: &Index, directories: &[String], sees: &Sees) -> Vec<(
         (images, index.size_of(inside.iter().map(|(name, _)| *name)))
     };
     directories.iter().map(size).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Sized(String, u64);
+
+    impl Entry for Sized {
+        fn name(&self) -> &str {
+            &self.0
+        }
+
+        fn size(&self) -> u64 {
+            self.1
+        }
+
+        fn used(&self) -> Option<LastUse> {
+            None
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_of_a_list_are_the_list(
+            all in prop::collection::btree_map("[a-c/:0-9]{1,4}", 0u64..4, 0..30),
+            n in 1u64..8,
+        ) {
+            let all: Vec<Sized> = all.into_iter().map(|(name, size)| Sized(name, size)).collect();
+            let mut expected = all.clone();
+            expected.sort_by_key(|it| (std::cmp::Reverse(it.1), it.0.clone()));
+            let (mut got, mut last) = (Vec::new(), None);
+            loop {
+                let part = ListPart { n: Some(n), order: ListOrder::Size(last) };
+                let mut entries = all.clone();
+                let (more, next) = cut(&mut entries, &part);
+                prop_assert_eq!(more, next.is_some());
+                prop_assert!(entries.len() as u64 == n || !more);
+                got.extend(entries);
+                let Some(next) = next else { break };
+                last = Some(next.parse::<ListPlace>().unwrap());
+            }
+            prop_assert_eq!(got, expected);
+        }
+    }
 }

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::oci::{Digest, Page, Tag};
+use crate::oci::{Digest, ListOrder, ListPart, Tag};
 use crate::registry::{Error, Missing, TagFacts};
-use crate::store::{IndexedImage, Kind, Marks, Repository};
+use crate::store::{IndexedImage, Kind, LastUse, Marks, Repository};
 
 use super::super::Console;
-use super::lists::{length, origin};
+use super::lists::{Entry, cut, is_behind, looked_at, origin};
 use super::{May, time};
 
 /// A tag on a page.
@@ -15,6 +15,23 @@ struct Row {
     tag: Tag,
     digest: Digest,
     image: Option<IndexedImage>,
+    /// Known where the list is ordered by it.
+    used: Option<LastUse>,
+}
+
+impl Entry for Row {
+    fn name(&self) -> &str {
+        self.tag.as_str()
+    }
+
+    fn size(&self) -> u64 {
+        let image = self.image.as_ref();
+        image.map_or(0, |image| image.own + image.shared)
+    }
+
+    fn used(&self) -> Option<LastUse> {
+        self.used
+    }
 }
 
 impl Console {
@@ -23,38 +40,40 @@ impl Console {
         &self,
         repository: &Repository,
         search: Option<&str>,
-        page: &Page,
+        part: ListPart,
         may: May,
     ) -> Result<Value, Error> {
         let registry = &self.0.registry;
         let name = repository.name();
-        let (wanted, page) = (name.clone(), page.clone());
+        let (of, wanted) = (name.clone(), part.clone());
         let search = search.unwrap_or_default().to_ascii_lowercase();
         let found = registry.look(move |index| {
-            let known = index.repositories().get(&wanted)?;
-            let after = page.last.unwrap_or_default();
+            let known = index.repositories().get(&of)?;
             let tags = known.tags.iter().filter(|(tag, _)| {
                 let tag = tag.as_str();
-                tag > after.as_str() && tag.to_ascii_lowercase().contains(&search)
+                is_behind(tag, &wanted.order) && tag.to_ascii_lowercase().contains(&search)
             });
-            let length = length(page.n);
-            let mut rows: Vec<Row> = tags
-                .take(length + 1)
-                .map(|(tag, digest)| Row {
-                    tag: tag.clone(),
-                    digest: digest.clone(),
-                    image: index.image(&wanted, digest),
-                })
-                .collect();
-            let more = rows.len() > length;
-            rows.truncate(length);
-            Some((rows, more))
+            let rows = tags.take(looked_at(&wanted)).map(|(tag, digest)| Row {
+                tag: tag.clone(),
+                digest: digest.clone(),
+                image: index.image(&of, digest),
+                used: None,
+            });
+            Some(rows.collect::<Vec<Row>>())
         });
         let unknown = || Error::Unknown {
             name: name.clone(),
             what: Missing::Tags,
         };
-        let (rows, more) = found.await?.ok_or_else(unknown)?;
+        let mut rows = found.await?.ok_or_else(unknown)?;
+        if matches!(part.order, ListOrder::Used(_)) {
+            let digests = rows.iter().map(|row| row.digest.clone()).collect();
+            let uses = registry.last_uses(name.clone(), digests).await?;
+            for (row, used) in rows.iter_mut().zip(uses) {
+                row.used = used;
+            }
+        }
+        let (more, next) = cut(&mut rows, &part);
         let tags = rows.iter().map(|row| (row.tag.clone(), row.digest.clone()));
         let facts = registry.tag_facts(repository, tags.collect()).await?;
         let marks = registry.marks(name).await?;
@@ -66,6 +85,7 @@ impl Console {
             "may": may.json(),
             "tags": tags.collect::<Vec<_>>(),
             "more": more,
+            "next": next,
         }))
     }
 

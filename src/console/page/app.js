@@ -80,7 +80,8 @@ function show(focus = false) {
 
 function entered() {
   connect();
-  toast(`Logged in as ${state.about?.you.name ?? "you"}`);
+  const who = state.about?.you.name;
+  toast(who ? `Logged in as ${who}` : "Logged in");
   location.hash = wanted;
 }
 

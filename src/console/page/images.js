@@ -10,6 +10,12 @@ import { host, listen, news, state } from "./state.js";
 
 const PAGE = 100;
 
+const ORDERS = [["name", "by name"], ["size", "largest first"], ["used", "used last first"]];
+
+function orders(of, id) {
+  return h("select", { "aria-label": `Order of the ${of}`, id }, ORDERS.map(([value, words]) => h("option", { value }, words)));
+}
+
 /** The view: repositories on the left, the tags of `repository` on the right. */
 export function images(signal, repository) {
   const list = repositories(signal, repository);
@@ -29,7 +35,7 @@ function totals() {
 }
 
 // What was typed stays while one looks at a repository and comes back.
-const kept = { search: "", origin: "" };
+const kept = { search: "", origin: "", sort: "name", tags: "name" };
 
 function repositories(signal, chosen) {
   const rows = h("ul", { class: "repos" });
@@ -37,15 +43,17 @@ function repositories(signal, chosen) {
   const search = h("input", { type: "search", id: "filter", "aria-label": "Only repositories whose name contains", placeholder: "Filter", autocomplete: "off", spellcheck: "false", value: kept.search });
   const from = h("select", { "aria-label": "Only repositories from", id: "origin" }, h("option", { value: "" }, "all"), h("option", { value: "local" }, "pushed here"), h("option", { value: "mirror" }, "mirrors"));
   from.value = kept.origin;
+  const sort = orders("repositories", "sort");
+  sort.value = kept.sort;
   let last = null;
   let turn = 0;
 
   async function load(anew) {
     const mine = (turn += 1);
     if (anew) last = null;
-    const answer = await get("repositories", { search: kept.search, origin: kept.origin, n: PAGE, last }, signal);
+    const answer = await get("repositories", { search: kept.search, origin: kept.origin, sort: kept.sort, n: PAGE, last }, signal);
     if (mine !== turn) return;
-    last = answer.repositories.at(-1)?.name ?? last;
+    last = answer.next;
     const made = answer.repositories.map((one) => repositoryRow(one, chosen));
     const first = !rows.firstChild;
     if (anew) swap(rows, made);
@@ -68,14 +76,18 @@ function repositories(signal, chosen) {
     kept.origin = from.value;
     anew();
   });
-  listen(signal, news, ["changed"], () => last === null || rows.children.length <= PAGE ? soon(1500) : null);
+  sort.addEventListener("change", () => {
+    kept.sort = sort.value;
+    anew();
+  });
+  listen(signal, news, ["changed"], () => rows.children.length <= PAGE ? soon(1500) : null);
   signal.addEventListener("abort", () => clearTimeout(timer));
   get("upstreams", null, signal).then(({ upstreams }) => {
     for (const one of upstreams) from.append(h("option", { value: one.name }, one.name));
     from.value = kept.origin;
   }, () => {});
   anew();
-  return h("section", { class: "panel list", "aria-label": "Repositories" }, h("div", { class: "filters" }, search, from), h("div", { class: "scroll" }, rows, paged.end));
+  return h("section", { class: "panel list", "aria-label": "Repositories" }, h("div", { class: "filters" }, search, from, sort), h("div", { class: "scroll" }, rows, paged.end));
 }
 
 // Into the part of the list that shows, without moving the page.
@@ -109,6 +121,8 @@ function tags(signal, repository) {
   const place = h("div", {});
   const kind = h("span", {});
   const search = h("input", { type: "search", "aria-label": "Only tags that contain", placeholder: "Filter tags", autocomplete: "off", spellcheck: "false" });
+  const sort = orders("tags", "tag-sort");
+  sort.value = kept.tags;
   const paged = pages(() => load(false));
   const table = h("table", { class: "tags" }, h("thead", {}, h("tr", {}, ["Tag", "Platforms", "Size", "Last used", ""].map((text) => h("th", { scope: "col" }, text || h("span", { class: "offscreen" }, "Actions"))))), body);
   let last = null;
@@ -117,9 +131,9 @@ function tags(signal, repository) {
   async function load(anew) {
     const mine = (turn += 1);
     if (anew) last = null;
-    const answer = await get("tags", { repository, n: PAGE, last, search: search.value.trim() }, signal);
+    const answer = await get("tags", { repository, sort: kept.tags, n: PAGE, last, search: search.value.trim() }, signal);
     if (mine !== turn) return;
-    last = answer.tags.at(-1)?.tag ?? last;
+    last = answer.next;
     fill(kind, origin(answer.origin));
     const made = answer.tags.map((tag) => tagRow({ ...answer, repository }, tag, again));
     if (anew) swap(body, made);
@@ -135,6 +149,10 @@ function tags(signal, repository) {
     timer = setTimeout(again, pause);
   };
   search.addEventListener("input", () => soon(120));
+  sort.addEventListener("change", () => {
+    kept.tags = sort.value;
+    again();
+  });
   listen(signal, news, ["changed"], ({ detail }) => (detail ?? repository) === repository && soon(300));
   signal.addEventListener("abort", () => clearTimeout(timer));
   again();
@@ -142,7 +160,7 @@ function tags(signal, repository) {
     "section",
     { class: "panel detail", "aria-label": `Tags of ${repository}` },
     h("a", { class: "backlink", href: "#/images" }, "All repositories"),
-    h("div", { class: "head" }, h("h2", {}, path(repository)), kind, search),
+    h("div", { class: "head" }, h("h2", {}, path(repository)), kind, h("div", { class: "picks" }, search, sort)),
     h("div", { class: "scroll" }, place, paged.end),
   );
 }

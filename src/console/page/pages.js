@@ -66,12 +66,17 @@ export function setup(signal) {
     }
     const all = clients.length ? clients : [byHand()];
     fill(view,
-      h("div", { class: "title" }, h("h1", {}, "Set up clients"), h("span", { class: "soft" }, "for this larder, at ", h("bdi", { class: "mono" }, host()))),
+      h("div", { class: "title" }, h("h1", {}, "Set up clients"), h("span", { class: "soft" }, "for this larder, at ", isOwn(host()) ? "an address that other machines reach" : h("bdi", { class: "mono" }, host()))),
       all.length > 1 && h("ul", { class: "jump", "aria-label": "Clients" }, all.map((one) => h("li", {}, h("button", { type: "button", onclick: () => document.getElementById(`client-${one.name}`)?.scrollIntoView() }, one.title || one.name)))),
       all.map(client));
   };
   load();
   return view;
+}
+
+// An address that means another machine on each: the texts name one that all reach.
+function isOwn(address) {
+  return /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?$/.test(address);
 }
 
 // Every server understands a name with its address in front, with nothing set up at all.
@@ -104,24 +109,28 @@ export function login(signal, then) {
     h("label", { for: "password" }, "Password"), password,
     h("details", {}, h("summary", {}, "With a token instead"), h("label", { for: "token" }, "Token"), token),
     h("button", { class: "primary", type: "submit" }, "Log in"));
-  const byToken = () => token.value.trim() !== "";
+  // Copied from a header, it may have the header's word in front.
+  const pasted = () => token.value.trim().replace(/^bearer\s+/i, "");
   form.addEventListener("input", () => {
-    user.required = password.required = !byToken();
+    user.required = password.required = !pasted();
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     wrong.hidden = true;
-    keep(byToken() ? `Bearer ${token.value.trim()}` : basic(user.value, password.value));
+    const by = pasted();
     try {
+      if (by && !/^[\x21-\x7e]+$/.test(by)) throw new Error("That is no token: it has characters in it that no token has.");
+      keep(by ? `Bearer ${by}` : basic(user.value, password.value));
       const about = await refresh();
-      if (about.you.anonymous && !byToken()) throw Object.assign(new Error("This larder knows no passwords: everybody may do everything here."), { kept: true });
+      if (about.you.anonymous) throw new Error("This larder asks nobody for a password: everybody may do everything here.");
       then();
     } catch (error) {
       keep(null);
-      fill(wrong, error.status === 401 ? "The server did not take that name and password." : error.message);
+      const refused = by ? "The server did not take that token. It may have expired, or be for another server." : "The server did not take that name and password.";
+      fill(wrong, error.status === 401 ? refused : error.message);
       wrong.hidden = false;
       password.value = "";
-      (byToken() ? token : password).focus();
+      (by ? token : password).focus();
     }
   });
   signal.addEventListener("abort", () => form.reset());

@@ -197,22 +197,22 @@ impl Turn {
             ApiRoute::Repositories {
                 search,
                 origin,
-                page,
+                part,
             } => {
                 let origin = Origin::read(origin.as_deref());
                 let search = search.as_deref();
-                console.repositories(search, origin, &page, sees).await?
+                console.repositories(search, origin, part, sees).await?
             }
             ApiRoute::Tags {
                 repository,
                 search,
-                page,
+                part,
                 ..
             } => {
                 let repository = self.repository_of(&repository).await?;
                 let may = self.may_with(caller, &repository);
                 let search = search.as_deref();
-                console.tags(&repository, search, &page, may).await?
+                console.tags(&repository, search, part, may).await?
             }
             ApiRoute::Image {
                 repository,

@@ -1,5 +1,6 @@
 //! How a text goes into a file that is there already: it is added to, and nothing else of it changes.
 
+mod cri;
 mod daemon;
 mod toml;
 mod yaml;
@@ -9,6 +10,7 @@ mod yaml;
 pub(super) enum Wants {
     Daemon(Daemon),
     Hosts(Hosts),
+    Cri(Cri),
     Registries(Registries),
     Buildkitd(Buildkitd),
     Yaml(Yaml),
@@ -32,6 +34,13 @@ pub(super) struct Hosts {
     pub(super) server: String,
     pub(super) url: String,
     pub(super) ca: Option<String>,
+}
+
+/// Of containerd's config.toml.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cri {
+    /// Where the hosts.toml files are.
+    pub(super) directory: String,
 }
 
 /// Of containers-registries.conf(5).
@@ -120,6 +129,7 @@ impl Wants {
         match self {
             Self::Daemon(daemon) => daemon.merged(before, text),
             Self::Hosts(hosts) => hosts.merged(before),
+            Self::Cri(cri) => cri.merged(before),
             Self::Registries(registries) => registries.merged(before),
             Self::Buildkitd(buildkitd) => buildkitd.merged(before),
             Self::Yaml(yaml) => yaml.merged(before, text),

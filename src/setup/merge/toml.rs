@@ -7,7 +7,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, value
 
 use super::{Buildkitd, Hosts, MergeError, Registries, Registry, with_block};
 
-fn parse(text: &str) -> Result<DocumentMut, MergeError> {
+pub(super) fn parse(text: &str) -> Result<DocumentMut, MergeError> {
     text.parse().map_err(|error: toml_edit::TomlError| {
         let offset = error.span().map_or(0, |span| span.start);
         let problem = error.message().replace('\n', ", ");
@@ -17,7 +17,7 @@ fn parse(text: &str) -> Result<DocumentMut, MergeError> {
 
 /// The end result, if it is still TOML: a header behind the end of a file can contradict what stands
 /// in it.
-fn checked(text: String, problem: &str, add: &str) -> Result<String, MergeError> {
+pub(super) fn checked(text: String, problem: &str, add: &str) -> Result<String, MergeError> {
     match parse(&text) {
         Ok(_) => Ok(text),
         Err(_) => Err(MergeError::conflict(problem, add)),

@@ -56,7 +56,7 @@ impl Accounts {
 
     /// When images of a mirror were last used, as far as that is known: each by its manifest's
     /// digest.
-    pub fn last_uses(&self, name: &RepositoryName, digests: &[Digest]) -> Vec<Option<SystemTime>> {
+    pub fn last_uses(&self, name: &RepositoryName, digests: &[Digest]) -> Vec<Option<LastUse>> {
         let clock = self.with_clock(|clock| *clock);
         let books = self.caught_up();
         let used = |picture: &Picture, digest: &Digest| {
@@ -68,13 +68,13 @@ impl Accounts {
         };
         let used = |digest| {
             let age = used(books.picture.as_ref()?, digest)?;
-            Some(wall(&clock, age))
+            Some(LastUse::new(&clock, age))
         };
         digests.iter().map(used).collect()
     }
 
     /// When something of each of these mirrors was last used, as far as that is known.
-    pub fn last_used(&self, names: &[RepositoryName]) -> Vec<Option<SystemTime>> {
+    pub fn last_used(&self, names: &[RepositoryName]) -> Vec<Option<LastUse>> {
         let clock = self.with_clock(|clock| *clock);
         let books = self.caught_up();
         let used = |name| {
@@ -82,9 +82,26 @@ impl Accounts {
             let repository = picture.repository(picture.known(name)?)?;
             repository.mirror.as_ref()?;
             let newest = repository.revisions.values().map(|it| it.used).max()?;
-            Some(wall(&clock, newest))
+            Some(LastUse::new(&clock, newest))
         };
         names.iter().map(used).collect()
+    }
+}
+
+/// When something was last used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    /// By the age clock: of two, what was used later has the greater, and it is the same whenever one
+    /// looks.
+    pub age: Age,
+    /// As the time of day, which two looks may find a moment apart.
+    pub time: SystemTime,
+}
+
+impl LastUse {
+    fn new(clock: &Clock, age: Age) -> Self {
+        let time = wall(clock, age);
+        Self { age, time }
     }
 }
 

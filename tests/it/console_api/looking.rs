@@ -180,6 +180,80 @@ async fn all_that_is_here_is_shown_and_no_upstream_is_asked_for_it() {
     larder.finish().await;
 }
 
+/// All parts of a list, one after the other, as its entries' names.
+async fn walked(larder: &Larder, kind: &str, query: &str, n: usize) -> Vec<String> {
+    let (mut names, mut last) = (Vec::new(), String::new());
+    loop {
+        let part = api(larder, &format!("{kind}?{query}&n={n}&last={last}")).await;
+        let rows = part[kind].as_array().unwrap();
+        let key = if kind == "tags" { "tag" } else { "name" };
+        names.extend(rows.iter().map(|row| row[key].as_str().unwrap().to_owned()));
+        if part["more"] == false {
+            assert_eq!(part["next"], Value::Null, "{part}");
+            return names;
+        }
+        assert_eq!(rows.len(), n, "{part}");
+        part["next"].as_str().unwrap().clone_into(&mut last);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_come_by_name_by_size_or_by_use_part_by_part() {
+    let hub = Hub::start().await;
+    let larder = Options::mirror_of(&hub).start().await;
+    // Two are of one size: their names decide.
+    let pushed = [("d", 40_000), ("a", 90_000), ("c", 5000), ("b", 40_000)];
+    for (seed, (name, size)) in (1..).zip(pushed) {
+        let image = Image::uniform(seed, 1, size);
+        larder.push(&format!("team/{name}"), "1", &image).await;
+        larder.push("team/tags", name, &image).await;
+    }
+    for (seed, name) in [(11, "z"), (12, "x"), (13, "y")] {
+        let image = Image::uniform(seed, 1, 20_000);
+        hub.push(&format!("library/{name}"), "1", &image);
+        pull(&larder, &format!("library/{name}"), "1", &image).await;
+    }
+    let hubs = ["x", "y", "z"].map(|name| format!("docker.io/library/{name}"));
+    let [x, y, z] = &hubs;
+    let team = |names: &[&str]| -> Vec<String> {
+        names.iter().map(|name| format!("team/{name}")).collect()
+    };
+    let by_name = [&hubs[..], &team(&["a", "b", "c", "d", "tags"])].concat();
+    let by_size = [&team(&["tags", "a", "b", "d"])[..], &hubs, &team(&["c"])].concat();
+    let last_used = [y.clone(), x.clone(), z.clone()];
+    let by_use = [&last_used[..], &team(&["a", "b", "c", "d", "tags"])].concat();
+    for n in [1, 2, 3, 8, 100] {
+        for (query, expected) in [
+            ("sort=", &by_name),
+            ("sort=name", &by_name),
+            ("sort=size", &by_size),
+            ("sort=used", &by_use),
+        ] {
+            let got = walked(&larder, "repositories", query, n).await;
+            assert_eq!(&got, expected, "{query} by {n}");
+        }
+        let filtered = "sort=size&origin=local&search=M/";
+        let got = walked(&larder, "repositories", filtered, n).await;
+        assert_eq!(got, team(&["tags", "a", "b", "d", "c"]), "by {n}");
+        for (sort, expected) in [
+            ("name", ["a", "b", "c", "d"]),
+            ("size", ["a", "b", "d", "c"]),
+            ("used", ["a", "b", "c", "d"]),
+        ] {
+            let query = format!("repository=team/tags&sort={sort}");
+            let got = walked(&larder, "tags", &query, n).await;
+            assert_eq!(got, expected, "{sort} by {n}");
+        }
+    }
+    // A place needs nothing to be there.
+    let behind = "repositories?sort=size&last=50000:nothing";
+    let behind = api(&larder, behind).await;
+    assert_eq!(behind["repositories"][0]["name"], "team/b", "{behind}");
+    let none = api(&larder, "repositories?sort=size&n=0").await;
+    assert_eq!((&none["more"], &none["next"]), (&json!(true), &Value::Null));
+    larder.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_or_makes_no_sense_is_said() {
     let larder = Options::registry().start().await;
@@ -206,6 +280,8 @@ async fn what_is_not_there_or_makes_no_sense_is_said() {
             400,
             "PAGINATION_NUMBER_INVALID",
         ),
+        ("GET", "repositories?sort=age", 400, "UNSUPPORTED"),
+        ("GET", "repositories?sort=size&last=a", 400, "UNSUPPORTED"),
         ("GET", "warm/none", 404, "UNSUPPORTED"),
         ("POST", "tags?repository=a", 405, "UNSUPPORTED"),
         ("GET", "pins?repository=a&tag=1", 405, "UNSUPPORTED"),

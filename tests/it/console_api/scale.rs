@@ -94,6 +94,8 @@ async fn lists_of_a_thousand_repositories_come_at_once() {
         "repositories",
         "repositories?n=1000",
         "repositories?search=999",
+        "repositories?sort=size&n=1000",
+        "repositories?sort=used",
         "tags?repository=r/500",
         "image?repository=r/500&reference=t7",
         "search?q=t19&n=1000",

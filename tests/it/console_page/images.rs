@@ -83,6 +83,41 @@ async fn repositories_and_tags_are_filtered_as_one_types() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_largest_come_first_where_one_asks_for_it_and_stay_so() {
+    let (larder, browser) = (with_images().await, Browser::start().await);
+    for (seed, name, size) in [(21, "x/large", 90_000), (22, "x/small", 100)] {
+        larder.push(name, "1", &Image::random(seed, &[size])).await;
+        larder
+            .push("team/web", &name[2..], &Image::random(seed, &[size]))
+            .await;
+    }
+    visit(&browser, &larder, "#/images").await;
+    let first = |list: &str, name: &str| {
+        format!("return document.querySelector('{list}')?.innerText.startsWith('{name}')")
+    };
+    browser.until(&first(".repos li", "labs/nginx")).await;
+    browser.click("#sort option[value=size]").await;
+    // It shares its layers with a larger one.
+    browser.until(&first(".repos li", "team/web")).await;
+    browser
+        .until("return document.querySelectorAll('.repos li')[1].innerText.startsWith('x/large')")
+        .await;
+    browser.click(".repos a[href='#/images/team/web']").await;
+    browser.until(&first(".tags tbody tr", "1.0")).await;
+    browser.click("#tag-sort option[value=size]").await;
+    browser.until(&first(".tags tbody tr", "large")).await;
+    // The choice stays with the page.
+    browser.click(".repos a[href='#/images/labs/nginx']").await;
+    browser
+        .until("return location.hash === '#/images/labs/nginx' && document.querySelector('#sort').value === 'size' && document.querySelector('#tag-sort').value === 'size'")
+        .await;
+    browser.until(&first(".repos li", "team/web")).await;
+    assert_content(&browser).await;
+    drop(browser);
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_shows_what_it_runs_how_it_was_made_and_who_refers_to_it() {
     let (larder, browser) = (Options::registry().start().await, Browser::start().await);
     let config = json!({

@@ -1,17 +1,20 @@
 //! The clients themselves, with the files that were written for them.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::{assert_failed, put, read};
 use crate::support::hub::Hub;
 use crate::support::image::Image;
-use crate::support::programs::{Buildah, Containerd, Dockerd, Larder, Options, Skopeo};
+use crate::support::programs::{Buildah, Containerd, Dockerd, Larder, Options, Skopeo, Workshop};
+use crate::support::tree::files;
 
 fn image(seed: u64) -> Image {
     Image::random(seed, &[30_000, 2000])
 }
 
-async fn apply(larder: &Larder, client: &str, root: &std::path::Path) {
+async fn apply(larder: &Larder, client: &str, root: &Path) {
     let root = root.to_str().unwrap();
     let arguments = ["setup", client, "--apply", "--yes", "--root", root];
     larder.run(&arguments).await.expect_success();
@@ -99,6 +102,108 @@ async fn containerd_pulls_with_the_hosts_that_were_written() {
         "{log}"
     );
     larder.finish().await;
+}
+
+/// What containerd itself makes of a file of its own: the CRI plugin's part of it.
+async fn registry_in_force(root: &Path, path: &str) -> String {
+    let shop = Workshop::new();
+    let file = root.join(path);
+    let arguments = ["--config", file.to_str().unwrap(), "config", "dump"];
+    let dumped = shop.run("containerd", &arguments).await.expect_success();
+    let at = dumped.find("[plugins.\"io.containerd.grpc.v1.cri\".registry]");
+    let (_, registry) = dumped.split_at(at.expect("its registry"));
+    registry.lines().take(2).collect()
+}
+
+#[tokio::test]
+async fn containerds_own_file_names_the_directory_and_keeps_what_it_said() {
+    const FILE: &str = "etc/containerd/config.toml";
+    let hub = Hub::start().await;
+    let larder = Options::mirror_of(&hub)
+        .set(&["http", "host"], json!("http://127.0.0.1:9"))
+        .rest();
+    let shop = Workshop::new();
+    let default = shop.run("containerd", &["config", "default"]).await;
+    let default = default.expect_success();
+    let debian = std::fs::read_to_string("/etc/containerd/config.toml").unwrap();
+    let oldest = "[plugins.cri]\n  sandbox_image = \"pause:1\"\n".to_owned();
+    for before in [default, debian, oldest] {
+        let root = larder.home().join("machine");
+        put(&root, FILE, &before);
+        let at = root.to_str().unwrap();
+        let check = ["setup", "containerd", "--check", "--root", at];
+        let checked = larder.run(&check).await;
+        let lacks = "config.toml: without config_path = \"/etc/containerd/certs.d\"";
+        assert_failed(&checked, &["FAIL", lacks]);
+        let apply = ["setup", "containerd", "--apply", "--yes", "--root", at];
+        let applied = larder.run(&apply).await;
+        assert!(applied.success, "{applied:?}");
+        assert!(applied.stderr.contains("systemctl restart containerd"));
+        let added = "config_path = \"/etc/containerd/certs.d\"";
+        assert!(applied.stdout.contains(added), "{applied:?}");
+        let after = read(&root, FILE);
+        for line in before
+            .lines()
+            .filter(|it| !it.contains("config_path = \"\""))
+        {
+            assert!(after.lines().any(|it| it == line), "{line}: {after}");
+        }
+        let in_force = registry_in_force(&root, FILE).await;
+        assert!(in_force.ends_with(added), "{in_force}");
+        let copies = files(&root).into_iter();
+        let mut copies = copies.filter(|it| it.to_string_lossy().contains(".before-larder-"));
+        let copy = std::fs::read_to_string(copies.next().unwrap()).unwrap();
+        assert_eq!((copy, copies.next()), (before, None));
+        let checked = larder.run(&check).await;
+        let nothing = "config.toml needs nothing more";
+        assert!(checked.stderr.contains(nothing), "{checked:?}");
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_in_containerds_own_file_does_not_keep_the_hosts_out() {
+    const FILE: &str = "etc/containerd/config.toml";
+    let hub = Hub::start().await;
+    let larder = Options::mirror_of(&hub)
+        .set(&["http", "host"], json!("http://127.0.0.1:9"))
+        .rest();
+    let root = larder.home().join("machine");
+    let at = root.to_str().unwrap();
+    let apply = ["setup", "containerd", "--apply", "--yes", "--root", at];
+    let check = ["setup", "containerd", "--check", "--root", at];
+    // ctr and nerdctl need no such file, and none is made.
+    let applied = larder.run(&apply).await;
+    assert!(
+        applied.success && !applied.stderr.contains("restart"),
+        "{applied:?}"
+    );
+    assert!(!root.join(FILE).exists());
+    let checked = larder.run(&check).await;
+    assert!(
+        checked.stderr.contains("config.toml is not there"),
+        "{checked:?}"
+    );
+    std::fs::remove_dir_all(&root).unwrap();
+
+    let mirrors = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\n  endpoint = [\"https://old\"]\n";
+    put(&root, FILE, mirrors);
+    let applied = larder.run(&apply).await;
+    let words = [
+        "wrote",
+        "left to you",
+        "registry.mirrors",
+        "Add this yourself",
+    ];
+    assert_failed(&applied, &words);
+    assert_eq!(read(&root, FILE), mirrors);
+    let hosts = "etc/containerd/certs.d/docker.io/hosts.toml";
+    assert!(read(&root, hosts).contains("127.0.0.1:9"));
+    assert_failed(&larder.run(&check).await, &["FAIL", "registry.mirrors"]);
+
+    put(&root, FILE, "version = = 2\n");
+    let applied = larder.run(&apply).await;
+    assert_failed(&applied, &["config.toml:1:", "nothing has been changed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
