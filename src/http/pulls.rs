@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::access::Caller;
 use crate::console::Pulling;
 use crate::metrics::Source;
-use crate::oci::accept::{Accept, Offer};
+use crate::oci::accept::{self, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
 use crate::oci::{Digest, Page, Reference, RepositoryName, Target, media};
@@ -110,9 +110,9 @@ impl Turn {
             .registry
             .manifest(&resolved.place, reference, want)
             .await?;
-        let accept = Accept::of(header_lines(&asked.parts.headers, &header::ACCEPT));
+        let accepted = header_lines(&asked.parts.headers, &header::ACCEPT);
         let by_tag = matches!(reference, Reference::Tag(_));
-        let (manifest, outcome) = match accept.offer(&manifest.media_type, by_tag) {
+        let (manifest, outcome) = match accept::offer(accepted, &manifest.media_type, by_tag) {
             Offer::Stored => (manifest, outcome),
             Offer::NotAcceptable => {
                 let media_type = manifest.media_type.to_string();
