@@ -126,21 +126,20 @@ impl Turn {
         let known = stored.and_then(|stored| stored.prepared.get(describe));
         let described = known.map_or_else(|| Cow::Owned(describe()), Cow::Borrowed);
         let answer = if conditions::is_known(headers, described.named.etag()) {
-            Answer::empty(StatusCode::NOT_MODIFIED)
+            Answer::empty(StatusCode::NOT_MODIFIED).named(&described.named)
         } else {
             let body = match (want, &manifest.bytes) {
                 (Want::Content, Some(stored)) => Body::full(stored.bytes.clone()),
                 _ => Body::empty(),
             };
-            Answer::empty(StatusCode::OK)
-                .described(&described)
-                .body(body)
+            Answer::described(&described).body(body)
         };
         let answer = answer
-            .named(&described.named)
             .cache(outcome)
             .from(source)
-            .news(News::pulled_manifest(&resolved.place, &manifest, reference));
+            .news_for(&self.around.events, || {
+                News::pulled_manifest(&resolved.place, &manifest, reference)
+            });
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 
@@ -186,7 +185,7 @@ impl Turn {
         let source = self.source_of(&resolved);
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, named) = (&asked.parts.headers, Named::of(digest));
-        let news = News::pulled_blob(&resolved.place, digest, blob.size);
+        let size = blob.size;
         if conditions::is_other(headers, named.etag()) {
             return Err(Refusal::Precondition);
         }
@@ -205,7 +204,9 @@ impl Turn {
             .immutable()
             .cache(outcome)
             .from(source)
-            .news(news);
+            .news_for(&self.around.events, || {
+                News::pulled_blob(&resolved.place, digest, size)
+            });
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }
