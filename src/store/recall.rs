@@ -204,13 +204,14 @@ impl Repository {
         Ok(Some(state))
     }
 
-    /// A blob, if it is open and what would be opened now.
-    pub fn recalled_blob(&self, digest: &Digest, since: Moment) -> Option<Blob> {
+    /// A blob, if it is open and what would be opened now, and how far it can be believed.
+    pub fn recalled_blob(&self, digest: &Digest, since: Moment) -> Option<(Blob, Trust)> {
         let (recall, key) = (self.store.recall(), (self.name.clone(), digest.clone()));
         let kept = recall.files.asked_for(&key)?;
         let blob = recall.proven(&kept, since)?;
+        let trust = blob.trust();
         // What cannot be read is absent, as when it is opened.
-        (blob.trust() != Trust::Damaged).then(|| blob.clone())
+        (trust != Trust::Damaged).then(|| (blob.clone(), trust))
     }
 
     /// Opens a blob as [`Repository::blob`] does, and keeps it open for a while.
