@@ -115,6 +115,11 @@ impl AccessLog {
         }
     }
 
+    /// Whether lines are written at all.
+    pub(super) fn is_kept(&self) -> bool {
+        self.inner.is_some()
+    }
+
     /// Begins the line of a request, if lines are written at all.
     pub(super) fn entry(
         &self,

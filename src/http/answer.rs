@@ -5,8 +5,9 @@ use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION,
     WARNING,
 };
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::events::Events;
 use crate::metrics::Source;
 use crate::oci::Digest;
 use crate::registry::{Listed, ManifestAnswer, Outcome};
@@ -14,8 +15,8 @@ use crate::registry::{Listed, ManifestAnswer, Outcome};
 use super::body::Body;
 use super::events::News;
 
-pub(super) const API_VERSION: HeaderName =
-    HeaderName::from_static("docker-distribution-api-version");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const V2: HeaderValue = HeaderValue::from_static("registry/2.0");
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(super) const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
@@ -27,6 +28,9 @@ pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 /// So many headers an answer has, mostly.
 const HEADERS: usize = 10;
 
+/// How an answer is made whose head is at hand, mostly.
+const PREPARED: Outcome = Outcome::Hit;
+
 type Query = url::form_urlencoded::Serializer<'static, String>;
 
 /// An answer in the making: hyper's response, with the few things that differ between ours.
@@ -34,7 +38,9 @@ pub(super) struct Answer {
     response: Response<Body>,
     outcome: Option<Outcome>,
     source: Option<Source>,
-    news: Option<News>,
+    news: Option<Box<News>>,
+    /// Whether it says already which API it is of.
+    is_signed: bool,
 }
 
 impl Answer {
@@ -54,6 +60,20 @@ impl Answer {
             outcome: None,
             source: None,
             news: None,
+            is_signed: false,
+        }
+    }
+
+    /// An answer that describes a manifest. Whose one it is can be added, and how it was made.
+    pub(super) fn described(described: &Described) -> Self {
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = described.head.clone();
+        Self {
+            response,
+            outcome: Some(PREPARED),
+            source: None,
+            news: None,
+            is_signed: true,
         }
     }
 
@@ -86,12 +106,6 @@ impl Answer {
     /// The length of the body, or of the one that a GET would have had.
     pub(super) fn length(self, length: u64) -> Self {
         self.header(CONTENT_LENGTH, HeaderValue::from(length))
-    }
-
-    /// The type and the length of a manifest.
-    pub(super) fn described(self, described: &Described) -> Self {
-        self.header(CONTENT_LENGTH, described.length.clone())
-            .header(CONTENT_TYPE, described.media_type.clone())
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -148,6 +162,9 @@ impl Answer {
 
     /// How the answer was made.
     pub(super) fn cache(mut self, outcome: Outcome) -> Self {
+        if self.outcome == Some(outcome) {
+            return self;
+        }
         self.outcome = Some(outcome);
         self.header(X_CACHE, HeaderValue::from_static(outcome.as_str()))
     }
@@ -196,13 +213,22 @@ impl Answer {
         )
     }
 
+    /// What there is to tell of the request, if anybody wants to know.
+    pub(super) fn news_for(self, events: &Events, news: impl FnOnce() -> News) -> Self {
+        if events.are_wanted() {
+            self.news(news())
+        } else {
+            self
+        }
+    }
+
     /// What there is to tell of the request.
     pub(super) fn news(mut self, news: News) -> Self {
-        self.news = Some(news);
+        self.news = Some(Box::new(news));
         self
     }
 
-    pub(super) fn take_news(&mut self) -> Option<News> {
+    pub(super) fn take_news(&mut self) -> Option<Box<News>> {
         self.news.take()
     }
 
@@ -216,6 +242,17 @@ impl Answer {
 
     pub(super) fn status(&self) -> StatusCode {
         self.response.status()
+    }
+
+    /// The headers that every answer of the registry's API has: which it is, and what is configured.
+    pub(super) fn sign(&mut self, configured: &[(HeaderName, HeaderValue)]) {
+        let headers = self.response.headers_mut();
+        if !self.is_signed {
+            headers.insert(API_VERSION, V2);
+        }
+        for (name, value) in configured {
+            headers.append(name, value.clone());
+        }
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
@@ -233,7 +270,7 @@ pub(super) struct Named {
 
 impl Named {
     pub(super) fn of(digest: &Digest) -> Self {
-        let quoted = Bytes::from(format!("\"{digest}\""));
+        let quoted = Bytes::from(["\"", digest.as_str(), "\""].concat());
         let bare = quoted.slice(1..quoted.len() - 1);
         // Digests are visible ASCII.
         let value = |bytes| HeaderValue::from_maybe_shared(bytes);
@@ -254,18 +291,59 @@ impl Named {
 #[derive(Clone, Debug)]
 pub(super) struct Described {
     pub(super) named: Named,
-    length: HeaderValue,
-    media_type: HeaderValue,
+    head: HeaderMap,
 }
 
 impl Described {
     pub(super) fn of(manifest: &ManifestAnswer) -> Self {
         let media_type = HeaderValue::from_str(manifest.media_type.as_str());
-        Self {
-            named: Named::of(&manifest.digest),
-            length: HeaderValue::from(manifest.size),
-            // Its type has let only visible ASCII in.
-            media_type: media_type.unwrap_or_else(|_| HeaderValue::from_static("")),
+        // Its type has let only visible ASCII in.
+        let media_type = media_type.unwrap_or_else(|_| HeaderValue::from_static(""));
+        let named = Named::of(&manifest.digest);
+        let head = [
+            (CONTENT_LENGTH, HeaderValue::from(manifest.size)),
+            (CONTENT_TYPE, media_type),
+            (CONTENT_DIGEST, named.digest.clone()),
+            (ETAG, named.etag.clone()),
+            (X_CACHE, HeaderValue::from_static(PREPARED.as_str())),
+            (API_VERSION, V2),
+        ];
+        let head = HeaderMap::from_iter(head);
+        Self { named, head }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_was_prepared_says_each_thing_once_and_as_it_is() {
+        let digest = Digest::of(b"{}");
+        let described = Described::of(&ManifestAnswer {
+            digest: digest.clone(),
+            media_type: crate::oci::MediaType::known("application/x"),
+            size: 2,
+            bytes: None,
+        });
+        let etag = format!("\"{digest}\"");
+        for (outcome, word) in [(Outcome::Hit, "hit"), (Outcome::Stale, "stale")] {
+            let mut answer = Answer::described(&described).cache(outcome);
+            assert_eq!(answer.outcome(), Some(outcome));
+            answer.sign(&[(NAMESPACE, V2)]);
+            let response = answer.into_response();
+            let said = response.headers().iter();
+            let said = said.map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+            let expected = [
+                ("content-length", "2"),
+                ("content-type", "application/x"),
+                ("docker-content-digest", digest.as_str()),
+                ("etag", etag.as_str()),
+                ("x-cache", word),
+                ("docker-distribution-api-version", "registry/2.0"),
+                ("oci-namespace", "registry/2.0"),
+            ];
+            assert_eq!(said.collect::<Vec<_>>(), expected);
         }
     }
 }

@@ -28,14 +28,19 @@ use super::sendfile::{self, Pieces};
 const DRAIN_BYTES: usize = 8 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
+/// What is no larger than this is read rather than left to the connection, in bytes: it goes out with
+/// the head then, by one system call, which is cheaper than not to copy it.
+const COPIED: usize = 16 * 1024;
+
 /// The body of an answer.
 pub(super) struct Body {
     kind: Kind,
     sent: u64,
-    record: Option<Record>,
+    // What is large is boxed: an answer is moved often before it goes out.
+    record: Option<Box<Record>>,
     stream: Option<OpenStream>,
     answering: Option<Occupying>,
-    unread: Option<Incoming>,
+    unread: Option<Box<Incoming>>,
     pulling: Option<Pulling>,
 }
 
@@ -68,7 +73,7 @@ pub(super) type Texts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 /// What of a blob comes next. It begins when it is first asked for: by then it is known whether its
 /// connection sends files by itself.
 enum Frames {
-    Waiting(BlobReader, Option<Pieces>),
+    Waiting(Box<BlobReader>, Option<Pieces>),
     Begun(Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>),
     Ended,
 }
@@ -90,7 +95,7 @@ impl Frames {
     }
 }
 
-fn read(reader: BlobReader) -> impl Stream<Item = Result<Bytes, Error>> {
+fn read(reader: Box<BlobReader>) -> impl Stream<Item = Result<Bytes, Error>> {
     stream::try_unfold(reader, |mut reader| async move {
         let next = reader.next().await?;
         Ok(next.map(|bytes| (bytes, reader)))
@@ -98,11 +103,12 @@ fn read(reader: BlobReader) -> impl Stream<Item = Result<Bytes, Error>> {
 }
 
 /// The same where what is on the disk is sent by the connection.
-fn promised(reader: BlobReader, pieces: Pieces) -> impl Stream<Item = Result<Bytes, Error>> {
+fn promised(reader: Box<BlobReader>, pieces: Pieces) -> impl Stream<Item = Result<Bytes, Error>> {
     stream::try_unfold((reader, pieces), |(mut reader, pieces)| async move {
         let bytes = match reader.next_part(sendfile::LARGEST as u64).await? {
             None => return Ok(None),
             Some(Part::Memory(bytes)) => bytes,
+            Some(Part::File(part)) if part.length() <= COPIED => part.read().await?,
             Some(Part::File(part)) => {
                 // Who sends it must not wait for the disk.
                 part.bring_in().await?;
@@ -125,7 +131,7 @@ impl Body {
     /// A blob, or a part of one, of `length` bytes.
     pub(super) fn blob(reader: BlobReader, length: u64) -> Self {
         Self::of(Kind::Blob {
-            frames: Frames::Waiting(reader, None),
+            frames: Frames::Waiting(Box::new(reader), None),
             left: length,
         })
     }
@@ -166,19 +172,19 @@ impl Body {
 
     /// The same body, which will write the request's line in the log when it is done with.
     pub(super) fn recorded(mut self, record: Record) -> Self {
-        self.record = Some(record);
+        self.record = Some(Box::new(record));
         self
     }
 
     /// The same body, with what was not read of the request that it refuses.
     pub(super) fn leaving(mut self, unread: Option<Incoming>) -> Self {
-        self.unread = unread;
+        self.unread = unread.map(Box::new);
         self
     }
 
     /// What is left of the request, for whoever reads it away.
     pub(super) fn take_unread(&mut self) -> Option<Incoming> {
-        self.unread.take()
+        self.unread.take().map(|unread| *unread)
     }
 
     /// The same body, which will let go of this when it is done with.

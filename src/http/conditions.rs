@@ -27,7 +27,6 @@ pub(super) fn range<'a>(headers: &'a HeaderMap, etag: &str) -> Option<&'a str> {
 }
 
 fn lists(headers: &HeaderMap, name: http::HeaderName, etag: &str) -> bool {
-    let bare = etag.trim_matches('"');
     let values = headers.get_all(name);
     values
         .iter()
@@ -35,7 +34,7 @@ fn lists(headers: &HeaderMap, name: http::HeaderName, etag: &str) -> bool {
         .any(|value| {
             value.split(',').map(str::trim).any(|tag| {
                 let tag = tag.strip_prefix("W/").unwrap_or(tag);
-                tag == "*" || tag == etag || tag == bare
+                tag == "*" || tag == etag || tag == etag.trim_matches('"')
             })
         })
 }

@@ -90,8 +90,8 @@ const BUSY: u64 = u64::MAX;
 impl Slot {
     /// Says that the client waits for an answer, or that its last one is out.
     pub(super) fn is_answered(&self, is: bool) {
-        let elapsed = self.began.elapsed().as_millis();
         let since = if is {
+            let elapsed = self.began.elapsed().as_millis();
             u64::try_from(elapsed).unwrap_or(BUSY - 1)
         } else {
             BUSY

@@ -19,7 +19,7 @@ use super::handler::Turn;
 /// How much of a header is in an event, in bytes.
 const HEADER: usize = 1024;
 
-/// What a request did, as its handler knows it. Cheap to make: mostly nobody wants to know.
+/// What a request did, as its handler knows it.
 pub(super) enum News {
     /// A manifest was pulled.
     PulledManifest {
@@ -157,7 +157,7 @@ impl Turn {
     /// What there is to tell of a request. `user` is whom access control knows it to come from.
     pub(super) async fn announcement(
         &self,
-        news: Option<News>,
+        news: Option<Box<News>>,
         status: StatusCode,
         parts: &Parts,
         client: &Client,
@@ -176,7 +176,7 @@ impl Turn {
         };
         let base = self.base(&request.host, client.scheme);
         // Mostly nobody wants to know: that needs no room in each request.
-        let told = Box::pin(self.told(news, &base)).await;
+        let told = Box::pin(self.told(*news, &base)).await;
         let timestamp = SystemTime::now();
         let event = |(action, target)| Event {
             timestamp,

@@ -1,12 +1,14 @@
 //! From a request to its answer.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +21,7 @@ use crate::registry::{Error, Outcome, Registry, Want, arrived};
 use crate::traces::Answering;
 
 use super::admission::{self, Admitted};
-use super::answer::{API_VERSION, Answer};
+use super::answer::Answer;
 use super::around::{Client, Surroundings, shortened};
 use super::body::{self, Body, Record};
 use super::console;
@@ -36,23 +38,19 @@ const PATH: usize = 2048;
 
 /// Answers requests. Cheap to clone; every connection has one.
 #[derive(Clone)]
-pub struct Handler {
-    registry: Registry,
-    console: Console,
-    around: Surroundings,
-    /// What the configuration says, as a whole: a reload replaces it in one step.
-    manners: Arc<RwLock<Arc<Manners>>>,
-}
+pub struct Handler(Arc<RwLock<Arc<Turn>>>);
 
-/// Answers one request. A reload meanwhile changes nothing for it: it is let in, answered and
-/// signed by the same manners.
+/// Answers requests, until the configuration is another. A reload meanwhile changes nothing for a
+/// request: it is let in, answered and signed by the same manners.
+#[derive(Clone)]
 pub(super) struct Turn {
     pub(super) registry: Registry,
     pub(super) console: Console,
     pub(super) around: Surroundings,
+    /// What the configuration says, as a whole.
     pub(super) manners: Arc<Manners>,
-    /// The manners of those who come later, for what lasts long.
-    pub(super) current: Arc<RwLock<Arc<Manners>>>,
+    /// Cancelled when there are other manners, for what lasts long.
+    pub(super) replaced: CancellationToken,
 }
 
 /// How answers look, and who gets them.
@@ -95,6 +93,7 @@ pub(super) struct Asked<'a> {
     /// As it was sent, any prefix included.
     pub(super) path: &'a str,
     pub(super) peer: Peer,
+    pub(super) started: Instant,
 }
 
 /// An answer, and what is known of it.
@@ -133,67 +132,75 @@ impl Answered {
 impl Handler {
     /// A handler for a registry.
     pub fn new(registry: Registry, manners: Manners) -> Self {
-        Self {
+        Self::of(Turn {
             console: Console::new(registry.clone(), CancellationToken::new()),
             registry,
             around: Surroundings::default(),
-            manners: Arc::new(RwLock::new(Arc::new(manners))),
-        }
+            manners: Arc::new(manners),
+            replaced: CancellationToken::new(),
+        })
+    }
+
+    fn of(turn: Turn) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(turn))))
     }
 
     /// Goes on with other manners. Requests under way are answered as they were begun.
     pub fn reload(&self, manners: Manners) {
-        let mut current = self.manners.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(manners);
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn {
+            manners: Arc::new(manners),
+            replaced: CancellationToken::new(),
+            ..Turn::clone(&current)
+        };
+        std::mem::replace(&mut *current, Arc::new(turn))
+            .replaced
+            .cancel();
     }
 
     /// The same handler with another console.
     #[must_use]
-    pub fn with_console(mut self, console: Console) -> Self {
-        self.console = console;
-        self
+    pub fn with_console(self, console: Console) -> Self {
+        let turn = Turn::clone(&self.turn());
+        Self::of(Turn { console, ..turn })
     }
 
     /// The same handler among those who are told of what it does.
     #[must_use]
-    pub fn among(mut self, around: Surroundings) -> Self {
-        self.around = around;
-        self
+    pub fn among(self, around: Surroundings) -> Self {
+        let turn = Turn::clone(&self.turn());
+        Self::of(Turn { around, ..turn })
     }
 
-    /// Answers one request. Never fails: what goes wrong is an answer too.
-    pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        let manners = {
-            let manners = self.manners.read();
-            Arc::clone(&manners.unwrap_or_else(PoisonError::into_inner))
-        };
-        let turn = Turn {
-            registry: self.registry,
-            console: self.console,
-            around: self.around,
-            manners,
-            current: self.manners,
-        };
-        turn.handle(request, peer).await
+    /// What answers the next request.
+    pub(super) fn turn(&self) -> Arc<Turn> {
+        let current = self.0.read();
+        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Turn {
-    async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    /// Answers one request. Never fails: what goes wrong is an answer too.
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Response<Body> {
         let started = Instant::now();
         let (mut parts, mut incoming) = request.into_parts();
         name_host(&mut parts);
         let is_logged = tracing::enabled!(tracing::Level::INFO);
         let client = Client::of(&parts, peer, is_logged);
-        let now = SystemTime::now();
+        let access = &self.around.access_log;
+        let now = access.is_kept().then(SystemTime::now);
         let span = begin_span(&parts);
-        let answering = span.around(self.answer(&parts, peer, &mut incoming));
-        let answering = std::panic::AssertUnwindSafe(answering);
-        // One request's bug is that request's failure.
-        let answered = answering.catch_unwind().await.unwrap_or_else(|_| {
-            let refusal = Refusal::Registry(Error::Vanished);
-            Answered::of(refusal.into_answer(&parts.method, parts.uri.path()), None)
-        });
+        let asked = Asked {
+            parts: &parts,
+            path: parts.uri.path(),
+            peer,
+            started,
+        };
+        let answered = self.answer_even_so(&asked, &span, &mut incoming).await;
         let Answered {
             mut answer,
             is_api,
@@ -201,8 +208,8 @@ impl Turn {
             measured,
         } = answered;
         let user = user.as_deref();
-        let access = &self.around.access_log;
-        let access = access.entry(&parts, client.address, user, now);
+        let entry = |now| access.entry(&parts, client.address, user, now);
+        let access = now.and_then(entry);
         let (news, status) = (answer.take_news(), answer.status());
         let announcement = self.announcement(news, status, &parts, &client, user).await;
         let path = is_logged.then(|| shortened(parts.uri.path(), PATH));
@@ -220,10 +227,10 @@ impl Turn {
             access,
             announcement,
         };
-        let mut response = answer.into_response();
         if is_api {
-            self.sign(response.headers_mut());
+            answer.sign(&self.manners.headers);
         }
+        let mut response = answer.into_response();
         // A client that waits for "100 Continue" sends nothing unless it is read.
         let unread = !http_body::Body::is_end_stream(&incoming);
         let refused = record.status >= 400 && !parts.headers.contains_key(EXPECT);
@@ -240,21 +247,30 @@ impl Turn {
         response.map(|body| body.recorded(record).leaving(rest))
     }
 
-    /// The headers that every answer of the registry's API has.
-    fn sign(&self, headers: &mut HeaderMap) {
-        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-        for (name, value) in &self.manners.headers {
-            headers.append(name, value.clone());
-        }
+    /// One request's bug is that request's failure.
+    async fn answer_even_so(
+        &self,
+        asked: &Asked<'_>,
+        span: &Answering,
+        body: &mut Incoming,
+    ) -> Answered {
+        // Pinned here, it is not moved into each of those that are put around it.
+        let answering = pin!(self.answer(asked, body));
+        let answering = AssertUnwindSafe(span.around(answering));
+        answering.catch_unwind().await.unwrap_or_else(|_| {
+            let refusal = Refusal::Registry(Error::Vanished);
+            Answered::of(refusal.into_answer(&asked.parts.method, asked.path), None)
+        })
     }
 
-    async fn answer(&self, parts: &Parts, peer: Peer, body: &mut Incoming) -> Answered {
+    async fn answer(&self, asked: &Asked<'_>, body: &mut Incoming) -> Answered {
+        let parts = asked.parts;
         if let Some(closed) = self.around.closed() {
             return Answered::outside(closed);
         }
-        let route = self.route(parts.uri.path(), parts.uri.query());
+        let route = self.route(asked.path, parts.uri.query());
         let measured = self.measure(parts, route.as_ref().ok());
-        let answered = self.answer_route(parts, peer, route, body).await;
+        let answered = self.answer_route(asked, route, body).await;
         Answered {
             measured: Some(measured),
             ..answered
@@ -263,17 +279,15 @@ impl Turn {
 
     async fn answer_route(
         &self,
-        parts: &Parts,
-        peer: Peer,
+        asked: &Asked<'_>,
         route: Result<Route, RouteError>,
         body: &mut Incoming,
     ) -> Answered {
-        let path = parts.uri.path();
-        let asked = Asked { parts, path, peer };
+        let Asked { parts, path, .. } = *asked;
         let route = match route {
-            Ok(Route::Root) => return Answered::outside(self.root(&asked)),
+            Ok(Route::Root) => return Answered::outside(self.root(asked)),
             Ok(Route::Asset(name)) => {
-                let answer = console::asset(&asked, &name);
+                let answer = console::asset(asked, &name);
                 let refused = |refusal: Refusal| refusal.into_answer(&parts.method, path);
                 return Answered::outside(answer.unwrap_or_else(refused));
             }
@@ -286,12 +300,14 @@ impl Turn {
         let pulls = is_pull(&route, &parts.method);
         let is_api = !matches!(route, Route::Api(_));
         let mut user = None;
-        let answering = async {
-            let admitted = self.admit(&asked, &route).await?;
-            user = admitted.caller.name().map(str::to_owned);
-            self.dispatch(&asked, admitted, route, body).await
+        let answered = {
+            let answering = pin!(async {
+                let admitted = self.admit(asked, &route).await?;
+                user = admitted.caller.name().map(str::to_owned);
+                self.dispatch(asked, admitted, route, body).await
+            });
+            arrived(asked.started, pulls, answering).await
         };
-        let answered = arrived(pulls, answering).await;
         let answer = answered.unwrap_or_else(|refusal| refusal.into_answer(&parts.method, path));
         let answer = match answer.outcome() {
             Some(Outcome::Stale) => answer.warning(STALE),

@@ -338,7 +338,7 @@ impl Work {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Stopping> {
         let stream = self.traffic.open();
         let permit = self.free.acquire_owned().await.map_err(|_| Stopping)?;
-        let answering = self.handler.handle(request, self.peer);
+        let answering = self.handler.turn().handle(request, self.peer);
         let streams = self.streams.clone();
         let working = self.streams.spawn(async move {
             let mut response = answering.await;

@@ -13,7 +13,6 @@ use super::around::Surroundings;
 
 /// What is counted of one request. In flight for as long as it lives.
 pub(super) struct Measured {
-    metrics: Metrics,
     in_flight: InFlight,
     method: metrics::Method,
     received: u64,
@@ -50,7 +49,6 @@ impl Measured {
         received: Option<u64>,
     ) -> Self {
         Self {
-            metrics: metrics.clone(),
             in_flight: metrics.begun(handler),
             method: metrics::Method::of(method.as_str()),
             received: received.unwrap_or(0),
@@ -67,7 +65,7 @@ impl Measured {
         outcome: Option<Outcome>,
     ) {
         if status == StatusCode::INSUFFICIENT_STORAGE {
-            self.metrics.push_refused();
+            self.in_flight.metrics().push_refused();
         }
         let kind = match self.in_flight.handler() {
             Handler::Manifest => Some(Kind::Manifest),
@@ -101,7 +99,7 @@ impl Measured {
 
     /// All is out that will go out.
     pub(super) fn finish(&self, status: u16, took: Duration, sent: u64) {
-        self.metrics.answered(&Answered {
+        self.in_flight.metrics().answered(&Answered {
             handler: self.in_flight.handler(),
             method: self.method,
             status,

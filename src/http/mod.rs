@@ -5,6 +5,7 @@
 
 mod accesslog;
 mod admission;
+mod alarm;
 mod answer;
 mod api;
 mod around;

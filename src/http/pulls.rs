@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::access::Caller;
 use crate::console::Pulling;
 use crate::metrics::Source;
-use crate::oci::accept::{Accept, Offer};
+use crate::oci::accept::{self, Offer};
 use crate::oci::manifest::linux_amd64_child;
 use crate::oci::range::{self, Requested};
 use crate::oci::{Digest, Page, Reference, RepositoryName, Target, media};
@@ -110,9 +110,9 @@ impl Turn {
             .registry
             .manifest(&resolved.place, reference, want)
             .await?;
-        let accept = Accept::of(header_lines(&asked.parts.headers, &header::ACCEPT));
+        let accepted = header_lines(&asked.parts.headers, &header::ACCEPT);
         let by_tag = matches!(reference, Reference::Tag(_));
-        let (manifest, outcome) = match accept.offer(&manifest.media_type, by_tag) {
+        let (manifest, outcome) = match accept::offer(accepted, &manifest.media_type, by_tag) {
             Offer::Stored => (manifest, outcome),
             Offer::NotAcceptable => {
                 let media_type = manifest.media_type.to_string();
@@ -126,21 +126,20 @@ impl Turn {
         let known = stored.and_then(|stored| stored.prepared.get(describe));
         let described = known.map_or_else(|| Cow::Owned(describe()), Cow::Borrowed);
         let answer = if conditions::is_known(headers, described.named.etag()) {
-            Answer::empty(StatusCode::NOT_MODIFIED)
+            Answer::empty(StatusCode::NOT_MODIFIED).named(&described.named)
         } else {
             let body = match (want, &manifest.bytes) {
                 (Want::Content, Some(stored)) => Body::full(stored.bytes.clone()),
                 _ => Body::empty(),
             };
-            Answer::empty(StatusCode::OK)
-                .described(&described)
-                .body(body)
+            Answer::described(&described).body(body)
         };
         let answer = answer
-            .named(&described.named)
             .cache(outcome)
             .from(source)
-            .news(News::pulled_manifest(&resolved.place, &manifest, reference));
+            .news_for(&self.around.events, || {
+                News::pulled_manifest(&resolved.place, &manifest, reference)
+            });
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 
@@ -186,7 +185,7 @@ impl Turn {
         let source = self.source_of(&resolved);
         let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
         let (headers, named) = (&asked.parts.headers, Named::of(digest));
-        let news = News::pulled_blob(&resolved.place, digest, blob.size);
+        let size = blob.size;
         if conditions::is_other(headers, named.etag()) {
             return Err(Refusal::Precondition);
         }
@@ -205,7 +204,9 @@ impl Turn {
             .immutable()
             .cache(outcome)
             .from(source)
-            .news(news);
+            .news_for(&self.around.events, || {
+                News::pulled_blob(&resolved.place, digest, size)
+            });
         Ok(answer.namespace(resolved.namespace.as_deref()))
     }
 }

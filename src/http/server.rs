@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::alarm::Alarm;
 use super::connections::{Connections, Occupying, Seat};
 use super::copying::Copying;
 use super::handler::Handler;
@@ -398,7 +399,7 @@ async fn serve(
     let service = service_fn(move |request| {
         let answering = Occupying::new(&slot);
         // Boxed, so that hyper keeps no room for it, some 15 kB, on connections that idle.
-        let handling = Box::pin(handler.clone().handle(request, peer));
+        let handling = Box::pin(handler.turn().handle(request, peer));
         let pieces = pieces.clone();
         async move {
             let mut answer = handling.await;
@@ -413,7 +414,7 @@ async fn serve(
         // vanishes cut off work under way: an upload's lock must not be let go of while its bytes
         // are still being written.
         .half_close(true)
-        .timer(TokioTimer::new())
+        .timer(Alarm::default())
         .header_read_timeout(limits.head)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);

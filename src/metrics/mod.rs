@@ -173,6 +173,11 @@ impl InFlight {
     pub fn handler(&self) -> Handler {
         self.handler
     }
+
+    /// Where it is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
 }
 
 impl Drop for InFlight {

@@ -2,14 +2,8 @@
 
 use super::media::{self, MediaType};
 
-/// The media types a client says it understands.
-///
-/// Weights (`;q=`) are left out of account, as in Distribution: there is one manifest to give,
-/// not a choice of several.
-#[derive(Clone, Debug, Default)]
-pub struct Accept {
-    types: Vec<String>,
-}
+/// What a client accepts that says nothing of media types.
+const WILDCARDS: [&str; 3] = ["*/*", "application/*", "application/json"];
 
 /// What to do with a stored manifest for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,38 +17,34 @@ pub enum Offer {
     LinuxAmd64,
 }
 
-impl Accept {
-    /// Reads all `Accept` header lines of a request.
-    pub fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
-        let bare = |part: &str| part.split(';').next().unwrap_or_default().trim().to_owned();
-        let types = lines.flat_map(|line| line.split(',')).map(bare);
-        Self {
-            types: types.filter(|text| !text.is_empty()).collect(),
-        }
-    }
-
-    /// Decides for a manifest of type `stored`, asked for by tag or by digest.
-    pub fn offer(&self, stored: &MediaType, by_tag: bool) -> Offer {
-        if self.takes_anything() || self.names(stored.as_str()) {
+/// Decides for a manifest of type `stored`, asked for by tag or by digest, from all `Accept` header
+/// lines of a request: the media types that its client says it understands.
+///
+/// Weights (`;q=`) are left out of account, as in Distribution: there is one manifest to give, not a
+/// choice of several.
+pub fn offer<'a>(lines: impl Iterator<Item = &'a str>, stored: &MediaType, by_tag: bool) -> Offer {
+    let (mut takes_anything, mut takes_images) = (true, false);
+    for taken in lines
+        .flat_map(|line| line.split(','))
+        .map(without_parameters)
+    {
+        let is = |media_type: &str| taken.eq_ignore_ascii_case(media_type);
+        if is(stored.as_str()) || WILDCARDS.into_iter().any(is) {
             return Offer::Stored;
         }
-        match stored.as_str() {
-            media::OCI_MANIFEST => Offer::NotAcceptable,
-            media::DOCKER_LIST if by_tag && self.names(media::DOCKER_MANIFEST) => Offer::LinuxAmd64,
-            _ => Offer::Stored,
-        }
+        takes_anything &= taken.is_empty();
+        takes_images |= is(media::DOCKER_MANIFEST);
     }
+    match stored.as_str() {
+        _ if takes_anything => Offer::Stored,
+        media::OCI_MANIFEST => Offer::NotAcceptable,
+        media::DOCKER_LIST if by_tag && takes_images => Offer::LinuxAmd64,
+        _ => Offer::Stored,
+    }
+}
 
-    fn takes_anything(&self) -> bool {
-        let wildcards = ["*/*", "application/*", "application/json"];
-        self.types.is_empty() || wildcards.into_iter().any(|wildcard| self.names(wildcard))
-    }
-
-    fn names(&self, media_type: &str) -> bool {
-        self.types
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(media_type))
-    }
+fn without_parameters(accepted: &str) -> &str {
+    accepted.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]
@@ -109,7 +99,7 @@ mod tests {
                 Offer::Stored,
             ),
         ] {
-            let offer = Accept::of([accept].into_iter()).offer(&MediaType::known(stored), by_tag);
+            let offer = offer([accept].into_iter(), &MediaType::known(stored), by_tag);
             assert_eq!(offer, expected, "{accept:?} for {stored}");
         }
     }

@@ -64,9 +64,9 @@ impl FromStr for RepositoryName {
         if text.len() > MAX_LENGTH {
             return Err(NameError::TooLong);
         }
-        let mut components = text.split('/');
+        let mut components = text.as_bytes().split(|byte| *byte == b'/');
         let first = components.next().unwrap_or_default();
-        let first_is_valid = is_component(first) || (text.contains('/') && is_host(first));
+        let first_is_valid = is_component(first) || (first.len() < text.len() && is_host(first));
         if first_is_valid && components.all(is_component) {
             Ok(Self(text.into()))
         } else {
@@ -88,9 +88,8 @@ impl fmt::Debug for RepositoryName {
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-fn is_component(text: &str) -> bool {
+fn is_component(bytes: &[u8]) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
         return false;
     };
@@ -105,13 +104,13 @@ fn is_component(text: &str) -> bool {
 }
 
 /// A host name without a port: `[A-Za-z0-9.-]+`, and not one that is a path step.
-fn is_host(text: &str) -> bool {
+fn is_host(bytes: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    edge(text.as_bytes().first())
-        && edge(text.as_bytes().last())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-')
+    edge(bytes.first())
+        && edge(bytes.last())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.' || *byte == b'-')
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! One enum and one pure function; the routes are those of the OCI distribution specification,
 //! "Endpoints", with Distribution's `_catalog`.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use super::api::{self, ApiRoute};
@@ -104,6 +106,9 @@ pub struct UploadStep {
     pub offset: Option<u64>,
 }
 
+/// So many segments a path has at most, mostly.
+const SEGMENTS: usize = 8;
+
 /// Why a path is no route.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -139,11 +144,10 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         return Err(RouteError::Moved(format!("{clean}{query}")));
     }
-    let decoded = percent_decode_str(path)
-        .decode_utf8()
-        .map_err(|_| RouteError::NotFound)?;
+    let decoded = decoded(path)?;
     let decoded = decoded.strip_suffix('/').unwrap_or(&decoded);
-    let segments: Vec<&str> = decoded.split('/').skip(1).collect();
+    let mut segments = Vec::with_capacity(SEGMENTS);
+    segments.extend(decoded.split('/').skip(1));
     let query = Query::parse(query.unwrap_or_default());
     match segments.as_slice() {
         ["token"] => Ok(Route::Token {
@@ -219,9 +223,23 @@ pub(super) fn shortened(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
+/// The path with its percent signs read, of which most have none.
+fn decoded(path: &str) -> Result<Cow<'_, str>, RouteError> {
+    if !path.as_bytes().contains(&b'%') {
+        return Ok(Cow::Borrowed(path));
+    }
+    let decoded = percent_decode_str(path).decode_utf8();
+    decoded.map_err(|_| RouteError::NotFound)
+}
+
 /// The path without empty and dot segments, where it has any. The result begins with exactly one
 /// slash, so it never names another host.
 fn cleaned(path: &str) -> Option<String> {
+    // Such a segment begins with one of these, and next to no path has any.
+    let mut pairs = path.as_bytes().windows(2);
+    if !pairs.any(|pair| matches!(pair, b"//" | b"/.")) {
+        return None;
+    }
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let (last, inner) = segments.split_last()?;
     let is_dot = |segment: &&str| matches!(*segment, "." | "..");

@@ -3,6 +3,7 @@
 //! See [`Moment`]. Where many ask at the same time, each lets the others in that have come by now
 //! before it looks; then one look is for all of them.
 
+use std::pin::Pin;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -16,11 +17,15 @@ tokio::task_local! {
     static ARRIVED: Option<Moment>;
 }
 
-/// Does the work of a request that has come just now. One that changes something, or takes its
-/// time, looks at the disk for itself.
-pub async fn arrived<T>(is_pull: bool, work: impl Future<Output = T>) -> T {
+/// Does the work of a request that has come just now, at `started`. One that changes something, or
+/// takes its time, looks at the disk for itself.
+pub async fn arrived<T>(
+    started: Instant,
+    is_pull: bool,
+    work: Pin<&mut impl Future<Output = T>>,
+) -> T {
     let moment = is_pull.then(Moment::now);
-    if is_pull && RATE.counts_many() {
+    if is_pull && RATE.counts_many(started) {
         tokio::task::yield_now().await;
     }
     ARRIVED.scope(moment, work).await
@@ -55,8 +60,8 @@ impl Rate {
 
     /// Counts one more, and says whether they are many. Two that count at the same moment may spoil
     /// each other's count; it is no more than a hint.
-    fn counts_many(&self) -> bool {
-        let elapsed = self.started.elapsed().as_millis();
+    fn counts_many(&self, now: Instant) -> bool {
+        let elapsed = now.duration_since(self.started).as_millis();
         self.counts_many_at(u64::try_from(elapsed).unwrap_or(u64::MAX))
     }
 

@@ -207,8 +207,11 @@ impl Registry {
         let is_relied_on = matches!((place, want), (Place::Local(_), Want::Description));
         let since = self.inline().filter(|_| !is_relied_on);
         let open = since.and_then(|since| repository.recalled_blob(digest, since));
-        let found = if open.is_some() {
-            open
+        let found = if let Some((blob, trust)) = open {
+            if trust == Trust::Verified {
+                return Ok(Some(BlobContent::stored(blob).into()));
+            }
+            Some(blob)
         } else {
             let (repository, wanted) = (repository.clone(), digest.clone());
             let found = blocking(move || {

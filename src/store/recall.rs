@@ -123,7 +123,7 @@ impl Store {
         }
         let reading = Instant::now();
         let path = self.layout().repository(name);
-        match Proof::of_directory(path) {
+        match Proof::of_directory(&path) {
             // Names are a client's to choose: what is not there is not kept.
             Ok(proof) if !proof.is_there() => None,
             Ok(proof) => {
@@ -161,13 +161,13 @@ impl Repository {
         let key = (self.name.clone(), digest.clone());
         let reading = Instant::now();
         let mut proofs = vec![
-            Proof::of(layout.revision_link(&self.name, digest))?,
-            Proof::of(layout.revision_media_type(&self.name, digest))?,
+            Proof::of(&layout.revision_link(&self.name, digest))?,
+            Proof::of(&layout.revision_media_type(&self.name, digest))?,
         ];
         let Some(target) = link::read(proofs[0].path())? else {
             return Ok(None);
         };
-        proofs.push(Proof::of(layout.blob_data(&target))?);
+        proofs.push(Proof::of(&layout.blob_data(&target))?);
         let Some(manifest) = self.manifest(digest)?.map(Arc::new) else {
             return Ok(None);
         };
@@ -191,9 +191,9 @@ impl Repository {
         let (layout, tags) = (self.store.layout(), &self.store.recall().tags);
         let key = (self.name.clone(), tag.clone());
         let reading = Instant::now();
-        let mut proofs = vec![Proof::of(layout.tag_link(&self.name, tag))?];
+        let mut proofs = vec![Proof::of(&layout.tag_link(&self.name, tag))?];
         if self.kind() == Kind::Mirror {
-            proofs.push(Proof::of(layout.mirror_tag(&self.name, tag))?);
+            proofs.push(Proof::of(&layout.mirror_tag(&self.name, tag))?);
         }
         let Some(state) = self.tag_state(tag)? else {
             return Ok(None);
@@ -204,13 +204,14 @@ impl Repository {
         Ok(Some(state))
     }
 
-    /// A blob, if it is open and what would be opened now.
-    pub fn recalled_blob(&self, digest: &Digest, since: Moment) -> Option<Blob> {
+    /// A blob, if it is open and what would be opened now, and how far it can be believed.
+    pub fn recalled_blob(&self, digest: &Digest, since: Moment) -> Option<(Blob, Trust)> {
         let (recall, key) = (self.store.recall(), (self.name.clone(), digest.clone()));
         let kept = recall.files.asked_for(&key)?;
         let blob = recall.proven(&kept, since)?;
+        let trust = blob.trust();
         // What cannot be read is absent, as when it is opened.
-        (blob.trust() != Trust::Damaged).then(|| blob.clone())
+        (trust != Trust::Damaged).then(|| (blob.clone(), trust))
     }
 
     /// Opens a blob as [`Repository::blob`] does, and keeps it open for a while.
@@ -218,10 +219,10 @@ impl Repository {
         let (layout, files) = (self.store.layout(), &self.store.recall().files);
         let key = (self.name.clone(), digest.clone());
         let reading = Instant::now();
-        let link = Proof::of(layout.layer_link(&self.name, digest))?;
+        let link = Proof::of(&layout.layer_link(&self.name, digest))?;
         let opened = match link::read(link.path())? {
             Some(target) => {
-                let data = Proof::of(layout.blob_data(&target))?;
+                let data = Proof::of(&layout.blob_data(&target))?;
                 let opened = self.store.open_data(&target)?;
                 opened.map(|blob| (vec![link, data], blob))
             }

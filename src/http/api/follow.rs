@@ -1,12 +1,13 @@
 //! `/api/v1/events`: server-sent events, for as long as somebody listens and may.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, StatusCode};
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
 use crate::console::Follower;
@@ -27,7 +28,7 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Whether somebody may go on listening.
 struct Leave {
     manners: Arc<Manners>,
-    current: Arc<RwLock<Arc<Manners>>>,
+    replaced: CancellationToken,
     caller: Caller,
     header: Option<String>,
     asked: Instant,
@@ -36,11 +37,7 @@ struct Leave {
 impl Leave {
     /// A reload ends it: whoever still may comes back at once. So does what ends a token or a user.
     async fn holds(&mut self) -> bool {
-        let is_same = {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::ptr_eq(&current, &self.manners)
-        };
-        if !is_same {
+        if self.replaced.is_cancelled() {
             return false;
         }
         if self.header.is_none() || self.asked.elapsed() < AGAIN {
@@ -63,7 +60,7 @@ impl Turn {
         let is_open = self.manners.access.is_open();
         let leave = Leave {
             manners: Arc::clone(&self.manners),
-            current: Arc::clone(&self.current),
+            replaced: self.replaced.clone(),
             caller: caller.clone(),
             header: header.filter(|_| !is_open).map(str::to_owned),
             asked: Instant::now(),

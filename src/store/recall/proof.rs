@@ -1,13 +1,15 @@
 //! How what was read once proves that the disk still says it.
 
-use std::fs::Metadata;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::store::publish::is_absent;
+use rustix::fs::{Stat, lstat, stat};
+use rustix::io::Errno;
+
 use crate::store::{Context as _, StoreError};
 
 /// How long a file must have looked the same before what is read of it can be told from what is
@@ -20,29 +22,35 @@ const SETTLED_SECONDS: Duration = Duration::from_secs(3);
 /// changes this: nobody can set the time of the last change (`ctime`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-    written: (i64, i64),
+    device: i128,
+    inode: i128,
+    size: i128,
+    changed: (i128, i128),
+    written: (i128, i128),
 }
 
 impl Mark {
-    fn of(metadata: &Metadata) -> Self {
+    fn of(stat: &Stat) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            written: (metadata.mtime(), metadata.mtime_nsec()),
+            device: wide(stat.st_dev),
+            inode: wide(stat.st_ino),
+            size: wide(stat.st_size),
+            changed: (wide(stat.st_ctime), wide(stat.st_ctime_nsec)),
+            written: (wide(stat.st_mtime), wide(stat.st_mtime_nsec)),
         }
     }
+}
+
+/// What the system says in a type of its own on each processor.
+fn wide(number: impl Into<i128>) -> i128 {
+    number.into()
 }
 
 /// What is at a path: nothing, or what looked like this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Proof {
-    path: PathBuf,
+    /// As the system takes it.
+    path: CString,
     look: Look,
     mark: Option<Mark>,
 }
@@ -55,15 +63,15 @@ enum Look {
 }
 
 impl Look {
-    fn mark(self, path: &Path) -> io::Result<Option<Mark>> {
+    fn mark(self, path: &CStr) -> io::Result<Option<Mark>> {
         let looked = match self {
-            Self::At => path.symlink_metadata(),
-            Self::Through => path.metadata(),
+            Self::At => lstat(path),
+            Self::Through => stat(path),
         };
         match looked {
-            Ok(metadata) => Ok(Some(Mark::of(&metadata))),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error),
+            Ok(stat) => Ok(Some(Mark::of(&stat))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(errno.into()),
         }
     }
 }
@@ -71,22 +79,25 @@ impl Look {
 impl Proof {
     /// What is at a path now. To be taken before the file is read: what is written in between is
     /// then newer than its proof, and is read once more.
-    pub(super) fn of(path: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         Self::looking(Look::At, path)
     }
 
     /// The same of a directory, which a symbolic link may stand for: which entries it has.
-    pub(super) fn of_directory(path: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn of_directory(path: &Path) -> Result<Self, StoreError> {
         Self::looking(Look::Through, path)
     }
 
-    fn looking(look: Look, path: PathBuf) -> Result<Self, StoreError> {
-        let mark = look.mark(&path).context("look at", &path)?;
+    fn looking(look: Look, path: &Path) -> Result<Self, StoreError> {
+        let text = CString::new(path.as_os_str().as_bytes());
+        let text = text.map_err(io::Error::from);
+        let marked = text.and_then(|path| Ok((look.mark(&path)?, path)));
+        let (mark, path) = marked.context("look at", path)?;
         Ok(Self { path, look, mark })
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
     }
 
     pub(super) fn is_there(&self) -> bool {
@@ -193,7 +204,7 @@ mod tests {
     /// What a file holds, read as those do who keep it.
     fn read(path: &Path, before: Option<&Kept<String>>) -> Kept<String> {
         let reading = Instant::now();
-        let proof = Proof::of(path.to_owned()).unwrap();
+        let proof = Proof::of(path).unwrap();
         let text = fs::read_to_string(path).unwrap_or_default();
         Kept::new(vec![proof], before, reading, text)
     }

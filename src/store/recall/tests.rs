@@ -51,7 +51,7 @@ impl Tree {
 
     fn settle_blob(&self, digest: &Digest) -> Blob {
         let recall = || self.local.recalled_blob(digest, Moment::now());
-        settle(recall, || drop(self.local.keep_blob(digest).unwrap()))
+        settle(recall, || drop(self.local.keep_blob(digest).unwrap())).0
     }
 }
 

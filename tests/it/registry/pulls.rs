@@ -77,6 +77,38 @@ async fn a_blob_and_its_head_say_what_it_is() {
     larder.finish().await;
 }
 
+/// What is small is read, the rest is sent in pieces of a MiB by the kernel, and the last of them may
+/// be small.
+#[tokio::test]
+async fn a_blob_is_whole_whatever_its_size() {
+    const MIB: usize = 1 << 20;
+    const SMALL: usize = 16 << 10;
+    for disabled in [false, true] {
+        let options = Options::registry().set(&["http", "sendfile", "disabled"], json!(disabled));
+        let larder = options.start().await;
+        for size in [
+            1,
+            SMALL,
+            SMALL + 1,
+            MIB,
+            MIB + 1,
+            2 * MIB + SMALL,
+            2 * MIB + SMALL + 1,
+        ] {
+            let byte = |at: usize| u8::try_from((at / 7 + at / 4096) % 251).unwrap();
+            let content: Vec<u8> = (0..size).map(byte).collect();
+            let path = format!("/v2/a/blobs/{}", larder.push_blob("a", &content).await);
+            let whole = larder.get(&path).await;
+            assert!(whole.body == content, "{size}: {}", whole.body.len());
+            let range = [("range", "bytes=-1000000")];
+            let part = ask(&larder, "GET", &path, &range).await;
+            let from = size.saturating_sub(1_000_000);
+            assert!(part.body == content[from..], "{size}: {}", part.body.len());
+        }
+        larder.finish().await;
+    }
+}
+
 #[tokio::test]
 async fn ranges_are_served_cut_or_refused() {
     let larder = Options::registry().start().await;
