@@ -239,7 +239,7 @@ mod tests {
                 written: (1, nanoseconds),
             };
             let proof = Proof {
-                path: PathBuf::new(),
+                path: CString::default(),
                 look: Look::At,
                 mark: Some(mark),
             };
