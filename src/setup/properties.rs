@@ -86,7 +86,7 @@ proptest! {
 
     #[test]
     fn toml_keeps_every_line(keys in object(), tail in prop_oneof![
-        Just(""), Just("[x]\na = 1\n"), Just("[[y]]\nb = [1, 2] # c"), Just("# end"),
+        Just(""), Just("[X]\na = 1\n"), Just("[[Y]]\nb = [1, 2] # c"), Just("# end"),
     ]) {
         let before = toml(&keys) + tail;
         for (client, end) in [
