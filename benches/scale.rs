@@ -133,7 +133,7 @@ async fn store() {
             );
             if round == 0 {
                 // While it is counted in the background.
-                let mut stalls = Vec::new();
+                let mut stalls = timed(&server, &tree.manifest, 20).await;
                 while !server.log().contains("counted what mirrors hold") {
                     stalls.extend(timed(&server, &tree.manifest, 20).await);
                 }

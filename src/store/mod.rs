@@ -268,13 +268,20 @@ impl Store {
     /// Doubt counts as local: pushed blobs make a repository local before any manifest does.
     pub fn kind_of(&self, name: &RepositoryName) -> Option<Kind> {
         let layout = &self.inner.layout;
-        if layout.mirror_marker(name).is_dir() {
-            Some(Kind::Mirror)
-        } else if layout.manifests(name).is_dir() || layout.layers(name).is_dir() {
-            Some(Kind::Local)
-        } else {
-            None
+        let is_marked = || layout.mirror_marker(name).is_dir();
+        if is_marked() {
+            return Some(Kind::Mirror);
         }
+        if !layout.manifests(name).is_dir() && !layout.layers(name).is_dir() {
+            return None;
+        }
+        // A mirror's marker is made before anything else of it: if somebody made both since the
+        // first look, it is found now.
+        Some(if is_marked() {
+            Kind::Mirror
+        } else {
+            Kind::Local
+        })
     }
 
     fn verdicts(&self) -> &Arc<trust::Verdicts> {

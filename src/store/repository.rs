@@ -435,3 +435,38 @@ impl Repository {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_mirror_is_never_taken_for_local_while_its_first_blobs_come() {
+        const AT_ONCE: usize = 4;
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let digests = [b"1", b"2", b"3", b"4"].map(|bytes| {
+            let digest = Digest::of(bytes);
+            let mut staged = store.stage_fill(&digest).unwrap();
+            staged.append(bytes).unwrap();
+            let other = store.mirror(&"docker.io/library/other".parse().unwrap());
+            other.commit_blob(&staged, &digest).unwrap();
+            digest
+        });
+        for round in 0..300 {
+            let name = format!("docker.io/library/app{round}").parse().unwrap();
+            let (mirror, barrier) = (store.mirror(&name), Barrier::new(AT_ONCE));
+            thread::scope(|threads| {
+                for digest in &digests {
+                    threads.spawn(|| {
+                        barrier.wait();
+                        assert!(mirror.link_blob(digest).unwrap());
+                    });
+                }
+            });
+        }
+    }
+}
