@@ -62,14 +62,18 @@ async fn a_401_leads_to_the_form_and_the_form_back_to_where_one_was() {
         .await;
     browser.finds("form.login").await;
     assert_eq!(browser.run("return sessionStorage.length").await, 0);
-    // The browser itself complains about each 401, and about nothing else.
+    assert_only_refused(&browser).await;
+    drop(browser);
+    larder.finish().await;
+}
+
+/// The browser itself complains about each 401, and about nothing else.
+async fn assert_only_refused(browser: &Browser) {
     let complaints = browser.complaints().await;
     assert!(
         complaints.iter().all(|line| line.contains("401")),
         "{complaints:?}"
     );
-    drop(browser);
-    larder.finish().await;
 }
 
 /// A larder with two repositories, which believes whose keys are in `keys.json`.
@@ -146,11 +150,7 @@ async fn a_pasted_token_opens_what_it_says_for_as_long_as_it_is_believed() {
     larder.hang_up().await;
     browser.finds("form.login").await;
     assert_eq!(browser.run("return sessionStorage.length").await, 0);
-    let complaints = browser.complaints().await;
-    assert!(
-        complaints.iter().all(|line| line.contains("401")),
-        "{complaints:?}"
-    );
+    assert_only_refused(&browser).await;
     drop(browser);
     larder.finish().await;
 }
