@@ -183,12 +183,13 @@ impl FilePart {
         }
         let mut part = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; part.length.min(BROUGHT)];
             while part.length > 0 {
-                let read = part.blob.read_at(part.offset, part.length.min(BROUGHT));
-                match read {
+                let wanted = part.length.min(BROUGHT);
+                match part.blob.read_into(part.offset, &mut buffer[..wanted]) {
                     // Whoever sends it finds out that it ends too early.
-                    Ok(bytes) if bytes.is_empty() => break,
-                    Ok(bytes) => part.advance(bytes.len()),
+                    Ok(0) => break,
+                    Ok(count) => part.advance(count),
                     Err(error) => {
                         part.cannot_be_read(&error);
                         return Err(Error::Vanished);

@@ -5,13 +5,16 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::oci::Digest;
 
 use super::hold::Shared;
 use super::trust::{Stamp, Trust, Verdicts};
 use super::{Staged, Store, StoreError, file, publish};
+
+/// What `statfs(2)` calls the file systems that are nothing but memory, tmpfs and ramfs.
+const MEMORY: [i128; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// A blob's bytes, open. They stay readable when they are deleted or replaced meanwhile. Cheap to
 /// clone.
@@ -89,8 +92,17 @@ impl Blob {
     pub fn read_in_memory(&self, offset: u64, bytes: &mut [u8]) -> Option<usize> {
         let mut slices = [io::IoSliceMut::new(bytes)];
         let flags = ReadWriteFlags::NOWAIT;
-        let read = rustix::io::preadv2(&self.file, &mut slices, offset, flags);
-        read.ok().filter(|count| *count > 0)
+        let read = match rustix::io::preadv2(&self.file, &mut slices, offset, flags) {
+            Err(Errno::OPNOTSUPP) if self.is_on_memory() => self.file.read_at(bytes, offset).ok(),
+            read => read.ok(),
+        };
+        read.filter(|count| *count > 0)
+    }
+
+    /// Whether there is no disk to wait for. Such file systems need not tell what is in memory.
+    fn is_on_memory(&self) -> bool {
+        let about = rustix::fs::fstatfs(&self.file);
+        about.is_ok_and(|about| MEMORY.contains(&i128::from(about.f_type)))
     }
 
     /// Reads up to `length` bytes at `offset`. Fewer only at the end of the file.
@@ -243,5 +255,29 @@ impl Store {
         publish::write_file(&self.layout().blob_data(digest), bytes)?;
         self.trust_data(digest);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_there_without_waiting(directory: &std::path::Path) -> bool {
+        let root = tempfile::tempdir_in(directory).unwrap();
+        let path = root.path().join("blob");
+        std::fs::write(&path, b"content").unwrap();
+        let blob = Blob::arriving(Arc::new(File::open(&path).unwrap()), 7);
+        let mut bytes = [0; 7];
+        let read = blob.read_in_memory(0, &mut bytes);
+        assert!(read.is_none() || (read == Some(7) && bytes == *b"content"));
+        assert_eq!(blob.read_in_memory(7, &mut bytes), None, "its end");
+        read.is_some()
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_without_waiting_on_a_disk_and_where_there_is_none() {
+        assert!(is_there_without_waiting(&std::env::temp_dir()));
+        // tmpfs does not know how to answer.
+        assert!(is_there_without_waiting(std::path::Path::new("/dev/shm")));
     }
 }
