@@ -196,7 +196,15 @@ impl Registry {
                 if images > 0 {
                     let (bytes, pace) = (evicted.bytes, Pace::since(started));
                     let (seconds, speed) = (pace.seconds, pace.of(bytes));
-                    tracing::info!(images, bytes, seconds, speed, "room was made");
+                    let longest_hold = evicted.longest_hold;
+                    tracing::info!(
+                        images,
+                        bytes,
+                        seconds,
+                        speed,
+                        ?longest_hold,
+                        "room was made"
+                    );
                 }
                 room.evicted_images.fetch_add(images, Ordering::Relaxed);
                 room.evicted_bytes

@@ -57,6 +57,16 @@ pub(super) struct Exclusive {
     // In this order: the next may only come to the turnstile's other side when it is free there.
     _hold: Option<File>,
     _turn: Option<File>,
+    shut: Instant,
+}
+
+impl Exclusive {
+    /// Lets the others in again, and says for how long the longest of them may have waited.
+    pub(super) fn release(self) -> Duration {
+        let shut = self.shut;
+        drop(self);
+        shut.elapsed()
+    }
 }
 
 /// This is the only collection while this lives.
@@ -134,6 +144,7 @@ impl Holds {
         if let Some(turn) = &turn {
             turn.lock().context("shut the turnstile", &files.turn)?;
         }
+        let shut = Instant::now();
         let hold = open(&files.hold)?;
         if let Some(hold) = &hold {
             hold.lock().context("hold", &files.hold)?;
@@ -141,6 +152,7 @@ impl Holds {
         Ok(Exclusive {
             _hold: hold,
             _turn: turn,
+            shut,
         })
     }
 
@@ -157,10 +169,12 @@ impl Holds {
         if !lock_within(&turn, patience).context("shut the turnstile", &files.turn)? {
             return Ok(None);
         }
+        let shut = Instant::now();
         let is_held = lock_within(&hold, patience).context("hold", &files.hold)?;
         Ok(is_held.then_some(Exclusive {
             _hold: Some(hold),
             _turn: Some(turn),
+            shut,
         }))
     }
 

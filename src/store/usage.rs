@@ -83,6 +83,8 @@ pub struct Evicted {
     pub is_enough: bool,
     /// Whether the tree has to be walked once more before anything can be evicted.
     pub is_stale: bool,
+    /// How long one who linked something meanwhile had to wait for it at most, each time.
+    pub longest_hold: Duration,
 }
 
 /// What mirrors hold.
@@ -258,6 +260,7 @@ impl Accounts {
             bytes: remover.bytes,
             is_enough: remover.is_enough(),
             is_stale: remover.is_stale,
+            longest_hold: remover.longest_hold,
         })
     }
 
@@ -332,10 +335,12 @@ impl Accounts {
         // The books first: whoever has them may take a while, and nobody is to wait for him.
         let (mut books, alone) = loop {
             let books = self.caught_up();
+            let tried = Instant::now();
             if let Some(alone) = self.store.holds().exclusive_within(patience)? {
                 break (books, alone);
             }
             drop(books);
+            remover.longest_hold = remover.longest_hold.max(tried.elapsed());
             sleep(BATCH * 2);
             // Somebody is always at it: each time it may take a little longer.
             patience = (patience * 5 / 4).min(BATCH * 50);
@@ -347,7 +352,7 @@ impl Accounts {
             return Ok(());
         }
         let open = remover.batch(&mut books);
-        drop(alone);
+        remover.longest_hold = remover.longest_hold.max(alone.release());
         drop(books);
         let took = started.elapsed();
         drop(open?);

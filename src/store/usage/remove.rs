@@ -69,6 +69,7 @@ pub(super) struct Remover<'a> {
     pub(super) inodes: u64,
     /// Something is not as the picture has it.
     pub(super) is_stale: bool,
+    pub(super) longest_hold: Duration,
 }
 
 impl<'a> Remover<'a> {
@@ -84,6 +85,7 @@ impl<'a> Remover<'a> {
             bytes: 0,
             inodes: 0,
             is_stale: false,
+            longest_hold: Duration::ZERO,
         }
     }
 
