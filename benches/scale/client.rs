@@ -20,6 +20,8 @@ pub(crate) enum Request {
 /// One connection.
 pub(crate) struct Client {
     stream: TcpStream,
+    /// Where what is thrown away would go. Nothing is ever written to it, so it takes no memory.
+    nowhere: Vec<u8>,
 }
 
 impl Client {
@@ -32,14 +34,15 @@ impl Client {
         let address = address.parse().expect("an address");
         let stream = socket.connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
-        Self { stream }
+        let nowhere = vec![0; RECEIVED as usize * 2];
+        Self { stream, nowhere }
     }
 
     /// Asks, and waits for all of the answer, which must be a success.
     pub(crate) async fn get(&mut self, path: &str) {
         let mut left = self.ask(path).await;
         while left > 0 {
-            left -= self.discard(left.min(1 << 20)).await;
+            left -= self.discard(left).await;
         }
     }
 
@@ -113,12 +116,14 @@ impl Client {
         self.discard(size).await;
     }
 
-    async fn discard(&self, most: usize) -> usize {
+    async fn discard(&mut self, most: usize) -> usize {
+        let most = most.min(self.nowhere.len());
         loop {
             self.stream.readable().await.expect("a connection");
             // `MSG_TRUNC`: TCP drops the bytes, and writes them nowhere.
             let taken = self.stream.try_io(Interest::READABLE, || {
-                Ok(recv(&self.stream, &mut vec![0; most][..], RecvFlags::TRUNC)?.1)
+                let nowhere = &mut self.nowhere[..most];
+                Ok(recv(&self.stream, nowhere, RecvFlags::TRUNC)?.1)
             });
             match taken {
                 Ok(count) => {
