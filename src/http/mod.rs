@@ -14,6 +14,7 @@ mod conditions;
 mod connections;
 mod console;
 mod copying;
+mod crowd;
 mod debug;
 mod error;
 mod events;

@@ -53,11 +53,16 @@ impl Pieces {
     /// Hyper copies into one buffer what is to go out unvectored. Nothing here does, but if it did
     /// while a file is on the queue, its zeros would go out for content: that must not be.
     pub(super) fn are_not_copied(&self) -> io::Result<()> {
-        if self.queue().is_empty() {
+        if self.are_sent() {
             return Ok(());
         }
         let copied = "a file's bytes were copied on their way";
         Err(io::Error::other(copied))
+    }
+
+    /// Whether nothing is promised that has not been sent.
+    pub(super) fn are_sent(&self) -> bool {
+        self.queue().is_empty()
     }
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<FilePart>> {

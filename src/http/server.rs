@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::alarm::Alarm;
 use super::connections::{Connections, Occupying, Seat};
 use super::copying::Copying;
+use super::crowd::{Crowd, Crowded};
 use super::handler::Handler;
 use super::http2::{self, Streams};
 use super::listener::{Accepted, Given, Listener};
@@ -91,6 +92,7 @@ struct Serving {
     sendfile: bool,
     handler: Handler,
     streams: Streams,
+    crowd: Crowd,
 }
 
 /// One connection among the others.
@@ -226,6 +228,7 @@ impl Server {
             sendfile: self.sendfile,
             handler,
             streams: streams.clone(),
+            crowd: Crowd::new(),
         };
         loop {
             let accepting = async {
@@ -395,6 +398,7 @@ async fn serve(
         limits,
         watcher,
     } = present;
+    let stream = Crowded::new(stream, pieces.clone(), &serving.crowd);
     let (slot, handler) = (Arc::clone(seat.slot()), serving.handler);
     let service = service_fn(move |request| {
         let answering = Occupying::new(&slot);
