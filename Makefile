@@ -13,7 +13,7 @@ BENCH ?=
 # make image BINARY=path and make deb BINARY=path pack another program than make static makes.
 BINARY ?=
 MUSL := $(shell uname -m)-unknown-linux-musl
-STATIC := target/$(MUSL)/release/larder
+STATIC := target/$(MUSL)/dist/larder
 # What an image may weigh, in bytes.
 IMAGE_LIMIT := 20000000
 
@@ -47,20 +47,20 @@ packages: ## Install the Debian packages that the tests use, where they are miss
 	tests/install-packages
 
 bench: packages ## Measure beside nginx and docker-registry, into docs/performance.md; BENCH="--quick blob" for less
-	$(CARGO) bench --locked --bench peers -- $(or $(BENCH),--write docs/performance.md)
+	$(CARGO) bench --locked --profile dist --bench peers -- $(or $(BENCH),--write docs/performance.md)
 
 bench-pull: packages ## Measure a cold pull by many clients through a slow link, the start, and the memory
-	$(CARGO) bench --locked --bench pull
+	$(CARGO) bench --locked --profile dist --bench pull
 
 bench-scale: ## Measure large stores and crowds: make bench-scale [LARGE=100000]
-	LARGE=$(LARGE) $(CARGO) bench --locked --bench scale
+	LARGE=$(LARGE) $(CARGO) bench --locked --profile dist --bench scale
 
 bench-pure: ## Measure what waits for nothing: routes, manifests, ranges, challenges, the hash
 	$(CARGO) bench --locked --bench pure
 
 callgrind: ## Count the instructions of a manifest hit and of a small blob hit
-	$(CARGO) build --locked --release
-	benches/instructions.sh target/release/larder
+	$(CARGO) build --locked --profile dist
+	benches/instructions.sh target/dist/larder
 
 fuzz: ## Fuzz one target: make fuzz TARGET=name [LIMIT=600]
 	@command -v cargo-fuzz >/dev/null || { \
@@ -80,7 +80,7 @@ static: ## Build the program that needs no libraries, for the image and the pack
 		echo "Rust's library for $(MUSL) is missing. Install it with:"; \
 		echo "  rustup target add $(MUSL)"; exit 1; }
 	@command -v musl-gcc >/dev/null || { echo "musl-gcc is missing: install musl-tools"; exit 1; }
-	$(CARGO) build --locked --release --target $(MUSL) --config 'profile.release.strip="symbols"'
+	$(CARGO) build --locked --profile dist --target $(MUSL) --config 'profile.dist.strip="symbols"'
 
 image: $(if $(BINARY),,static) ## Make the container image, target/image/larder.tar
 	$(if $(BINARY),,LIMIT=$(IMAGE_LIMIT)) packaging/image/build $(or $(BINARY),$(STATIC)) target/image/larder.tar

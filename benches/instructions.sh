@@ -3,15 +3,15 @@
 # callgrind: a figure that does not depend on what else the machine does. What the kernel spends on
 # a request's system calls is not in it.
 #
-#   benches/instructions.sh [LARDER]       (default: target/release/larder)
+#   benches/instructions.sh [LARDER]       (default: target/dist/larder)
 #
 # Each figure is the difference between two runs that ask a different number of times, by one
 # connection, so that the start and the stop are not in it. PROFILE=DIRECTORY keeps callgrind's
-# files there, for callgrind_annotate; build with `--config profile.release.debug=1
-# --config 'profile.release.strip="none"'` for names in them.
+# files there, for callgrind_annotate; build with `--config profile.dist.debug=1
+# --config 'profile.dist.strip="none"'` for names in them.
 set -eu
 
-larder=${1:-target/release/larder}
+larder=${1:-target/dist/larder}
 few=200 many=1200
 for program in valgrind curl sha256sum; do
 	command -v "$program" >/dev/null || { echo "$program is missing: apt-get install valgrind curl" >&2; exit 1; }
