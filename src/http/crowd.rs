@@ -112,6 +112,8 @@ pub(super) struct Crowded<S> {
     stream: S,
     pieces: Pieces,
     member: Member,
+    /// Less was taken than was offered: what comes next is only to hear that nothing is.
+    is_full: bool,
 }
 
 impl<S> Crowded<S> {
@@ -121,16 +123,21 @@ impl<S> Crowded<S> {
             stream,
             pieces,
             member,
+            is_full: false,
         }
     }
 
-    fn poll_send<T>(
+    fn poll_send(
         &mut self,
         context: &mut Context<'_>,
-        send: impl FnOnce(&mut S, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        ready!(self.member.poll_turn(context));
+        length: usize,
+        send: impl FnOnce(&mut S, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.is_full {
+            ready!(self.member.poll_turn(context));
+        }
         let sent = send(&mut self.stream, context);
+        self.is_full = !self.is_full && matches!(sent, Poll::Ready(Ok(count)) if count < length);
         self.member.give_up(!self.pieces.are_sent());
         sent
     }
@@ -153,7 +160,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Crowded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if stands_for_file(bytes) {
-            return self.poll_send(context, |stream, context| {
+            return self.poll_send(context, bytes.len(), |stream, context| {
                 Pin::new(stream).poll_write(context, bytes)
             });
         }
@@ -166,7 +173,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Crowded<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if slices.iter().any(|slice| stands_for_file(slice)) {
-            return self.poll_send(context, |stream, context| {
+            let length = slices.iter().map(|slice| slice.len()).sum();
+            return self.poll_send(context, length, |stream, context| {
                 Pin::new(stream).poll_write_vectored(context, slices)
             });
         }
