@@ -115,13 +115,14 @@ impl Config {
         distribution::remove_foreign_keys(&mut tree, &notes)?;
         let mut root = Section::root(tree, &notes)?;
         sections::check_version(&mut root)?;
+        let upstreams = upstreams::read(&mut root)?;
         let mut config = Self {
             log: log::read(&mut root)?,
             storage: storage::read(&mut root)?,
             http: serving::read(&mut root)?,
             auth: auth::read(&mut root)?,
-            upstreams: upstreams::read(&mut root)?,
-            cache: cache::read(&mut root)?,
+            cache: cache::read(&mut root, &upstreams)?,
+            upstreams,
             notifications: notifications::read(&mut root)?,
             health: health::read(&mut root)?,
             metrics: sections::metrics(&mut root)?,

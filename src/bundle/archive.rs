@@ -131,8 +131,7 @@ impl Archive {
     /// The same of a file that is open.
     pub fn of(file: File, now: SystemTime) -> Result<Self, ArchiveError> {
         if !file.metadata()?.is_file() {
-            let seek = std::io::Error::from(std::io::ErrorKind::NotSeekable);
-            return Err(ArchiveError::Io(seek));
+            return Err(ArchiveError::NotAFile);
         }
         let entries = tar::scan(&file)?;
         let has = |name: &str| entries.files.contains_key(name);

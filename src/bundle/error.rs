@@ -13,6 +13,11 @@ pub enum ArchiveError {
     /// It cannot be read.
     #[error("cannot read it: {0}")]
     Io(#[from] io::Error),
+    /// It is a pipe, a directory or a device.
+    #[error(
+        "it is not a file: an archive is judged before anything of it is taken in, so write what comes by a pipe to a file first, and a directory with tar"
+    )]
+    NotAFile,
     /// It is packed, with what this program unpacks.
     #[error("it is compressed: unpack it first, with {0}")]
     Compressed(&'static str),

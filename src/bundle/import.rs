@@ -397,13 +397,16 @@ impl Ready<'_> {
         if let (Kind::Mirror, Some(tag)) = (repository.kind(), &home.tag) {
             let known = repository.tag_state(tag)?;
             let known = known.filter(|state| state.digest == image.digest);
-            let known = known.map_or(UNIX_EPOCH, |state| state.checked);
+            let before = known.as_ref().map_or(UNIX_EPOCH, |state| state.checked);
             let state = TagState {
                 digest: image.digest.clone(),
-                checked: known.max(home.checked.unwrap_or(UNIX_EPOCH)),
+                checked: before.max(home.checked.unwrap_or(UNIX_EPOCH)),
                 stale_since: None,
             };
-            repository.put_tag_state(tag, &state)?;
+            // A full disk is no reason to refuse what is here.
+            if known.as_ref() != Some(&state) {
+                repository.put_tag_state(tag, &state)?;
+            }
         }
         Ok(Some(Done::In {
             kind: repository.kind(),

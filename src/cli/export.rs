@@ -1,6 +1,7 @@
 //! `larder export`: images into one file.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,7 +13,7 @@ use crate::store::Store;
 use super::images::{Images, Platforms};
 use super::outfile::OutFile;
 use super::transfer::Carrying;
-use super::{parts, say};
+use super::{own, parts, say};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -51,6 +52,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = arguments.carrying.begin()?;
+    refuse_to_replace_since(arguments)?;
     let root = &config.storage.root;
     super::must_be_there(root)?;
     let store = Store::open_to_read(root).map_err(|error| error.to_string())?;
@@ -58,6 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         (true, images) if images.is_empty() => Picked::all(&store),
         (false, images) if !images.is_empty() => {
             let names = parts::names(&config, &store)?;
+            let images = own::strip(images, &own::names(&config));
             let images = images.iter();
             images.map(|image| Picked::named(&names, image)).collect()
         }
@@ -78,6 +81,20 @@ fn since(paths: &[PathBuf]) -> Result<Vec<Since>, String> {
         Since::read(path).map_err(|error| format!("--since {}: {error}", path.display()))
     };
     paths.iter().map(read).collect()
+}
+
+/// A bundle that builds on another is worth nothing without it.
+fn refuse_to_replace_since(arguments: &Arguments) -> Result<(), String> {
+    let inode = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    let output = inode(&arguments.output);
+    let is_output = |path: &&PathBuf| output.is_some() && inode(path) == output;
+    match arguments.since.iter().find(is_output) {
+        Some(path) => Err(format!(
+            "{} is the bundle on which the new one builds: write another file, and keep both",
+            path.display()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn write(arguments: &Arguments, plan: &Plan) -> Result<(), String> {

@@ -33,8 +33,18 @@ impl Images {
         self.named.is_empty() && self.lists.is_empty()
     }
 
-    /// All of them, in order, each once.
+    /// All of them, in order, each once. Lists that name none between them are a mistake: what is
+    /// meant where nothing is named is not meant then.
     pub(super) fn read(&self) -> Result<Vec<Image>, String> {
+        let images = self.listed()?;
+        match self.lists.first() {
+            Some(list) if images.is_empty() => Err(format!("{} names no image", shown(list))),
+            _ => Ok(images),
+        }
+    }
+
+    /// The same where images are named in other ways, too.
+    pub(super) fn listed(&self) -> Result<Vec<Image>, String> {
         let mut images = self.named.clone();
         for list in &self.lists {
             images.extend(parse(list, &read(list)?)?);
@@ -96,7 +106,16 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
     } else {
         std::fs::read_to_string(path)
     };
-    text.map_err(|error| format!("cannot read {}: {error}", path.display()))
+    text.map_err(|error| format!("cannot read {}: {error}", shown(path)))
+}
+
+/// A list as messages call it.
+fn shown(path: &Path) -> String {
+    if path == Path::new("-") {
+        "the standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Image>, String> {
@@ -108,7 +127,7 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Image>, String> {
     });
     let image = |(line, text): (usize, &str)| {
         text.parse().map_err(|error| {
-            let path = path.display();
+            let path = shown(path);
             format!("{path}:{line}: {text:?} names no image: {error}")
         })
     };

@@ -1,7 +1,9 @@
 //! `larder import`: images out of one file.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
@@ -21,7 +23,8 @@ use super::{parts, say};
   larder import -c /etc/larder/config.yml class.tar        also while larder serves
   docker save -o app.tar app:1 && larder import --as team/app:1 app.tar")]
 pub(super) struct Arguments {
-    /// What larder export, docker save, or any program that writes OCI archives has written
+    /// What larder export, docker save, or any program that writes OCI archives has written; - for
+    /// a file on standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Call the only image of the file this
@@ -39,7 +42,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = arguments.carrying.begin()?;
     let of_file = |error: &dyn std::fmt::Display| format!("{}: {error}", arguments.file.display());
     // Before the store: a file that is refused leaves nothing at all.
-    let archive = Archive::open(&arguments.file, SystemTime::now());
+    let archive = if arguments.file == Path::new("-") {
+        let file = io::stdin().as_fd().try_clone_to_owned();
+        let file = file.map_err(|error| of_file(&error))?;
+        Archive::of(File::from(file), SystemTime::now())
+    } else {
+        Archive::open(&arguments.file, SystemTime::now())
+    };
     let archive = archive.map_err(|error| of_file(&error))?;
     let root = &config.storage.root;
     let store = Store::open_beside(root).map_err(|error| error.to_string())?;
@@ -81,7 +90,7 @@ fn report(
             say(&line);
         } else if !arguments.carrying.is_quiet() {
             // Whoever listened may have gone.
-            drop(writeln!(std::io::stdout(), "{line}"));
+            drop(writeln!(io::stdout(), "{line}"));
         }
     }
     if !arguments.carrying.is_quiet() {

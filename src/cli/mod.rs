@@ -19,6 +19,7 @@ mod machine;
 mod man;
 mod offline;
 mod outfile;
+mod own;
 mod parts;
 mod place;
 mod ready;

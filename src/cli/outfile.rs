@@ -23,9 +23,16 @@ pub(super) struct OutFile {
 impl OutFile {
     /// Opens it. One that is there is replaced in the end, or else refused now.
     pub(super) fn create(path: &Path, replace: bool) -> Result<Self, String> {
+        // A device, above all, must not be replaced, and a link only by what it leads to.
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(format!("{} is there, and is not a file", path.display()));
+        }
         if !replace && path.symlink_metadata().is_ok() {
             return Err(exists(path));
         }
+        let leads_to = path.is_symlink().then(|| path.canonicalize().ok());
+        let leads_to = leads_to.flatten();
+        let path = leads_to.as_deref().unwrap_or(path);
         let mut name = path
             .file_name()
             .ok_or_else(|| format!("{} is not a file's name", path.display()))?

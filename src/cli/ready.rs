@@ -9,12 +9,12 @@ use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::oci::{Image, Platform, Reference, Role};
+use crate::oci::{Digest, Image, Platform, Reference, Role, Tag};
 use crate::registry::{Names, Place};
-use crate::store::{Care, ImageHere, PartHere, State, Store};
+use crate::store::{Care, ImageHere, Kind, PartHere, Repository, State, Store, StoreError};
 
 use super::images::{self, Images};
-use super::{ConfigOption, log, parts};
+use super::{ConfigOption, log, own, parts};
 
 /// What of `larder verify` is about this.
 #[derive(Clone, Debug, Args)]
@@ -64,9 +64,9 @@ pub(super) fn run(arguments: &Arguments, file: &ConfigOption, json: bool) -> Res
     } else {
         Care::Size
     };
-    let images = images.into_iter();
+    let images = own::strip(images, &own::names(config)).into_iter();
     let checked: Vec<_> = images
-        .map(|image| check(&names, image, &platforms, care))
+        .map(|image| check(&names, &config.cache.hold, image, (&platforms, care)))
         .collect();
     let text = if json {
         in_json(&checked, &platforms)
@@ -114,7 +114,42 @@ fn names(config: &Config) -> Result<Names, String> {
     Ok(Names::new(store, upstreams, default, true))
 }
 
-fn check(names: &Names, image: Image, platforms: &[Platform], care: Care) -> Checked {
+/// What a tag names for who pulls it: what it is held at, else what is stored.
+fn named(
+    names: &Names,
+    holds: &[(Image, Digest)],
+    repository: &Repository,
+    tag: &Tag,
+) -> Result<Option<Digest>, StoreError> {
+    if repository.kind() == Kind::Local {
+        return repository.tag(tag);
+    }
+    let is_it = |image: &Image| {
+        let found = names.for_pull(&image.target).map(|resolved| resolved.place);
+        let mirror = match found {
+            Ok(Place::Mirror(mirror)) => mirror.repository,
+            Ok(Place::Local(_)) | Err(_) => return false,
+        };
+        mirror.name() == repository.name()
+    };
+    let by_configuration = holds.iter().find(|(image, _)| {
+        matches!(&image.reference, Reference::Tag(held) if held == tag) && is_it(image)
+    });
+    if let Some((_, digest)) = by_configuration {
+        return Ok(Some(digest.clone()));
+    }
+    match repository.held(tag)? {
+        Some(digest) => Ok(Some(digest)),
+        None => repository.tag(tag),
+    }
+}
+
+fn check(
+    names: &Names,
+    holds: &[(Image, Digest)],
+    image: Image,
+    (platforms, care): (&[Platform], Care),
+) -> Checked {
     let resolved = match names.for_pull(&image.target) {
         Ok(resolved) => resolved,
         Err(error) => {
@@ -132,7 +167,7 @@ fn check(names: &Names, image: Image, platforms: &[Platform], care: Care) -> Che
     };
     let top = match &image.reference {
         Reference::Digest(digest) => Ok(Some(digest.clone())),
-        Reference::Tag(tag) => repository.tag(tag),
+        Reference::Tag(tag) => named(names, holds, repository, tag),
     };
     let found = match top {
         Ok(Some(top)) => repository.image(&top, platforms, care),

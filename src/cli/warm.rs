@@ -16,7 +16,7 @@ use crate::registry::{Registry, WarmSource, Warmed, Wishes, warm};
 use crate::store::{OpenError, Store};
 
 use super::images::{self, Images, Platforms};
-use super::{ConfigOption, Quiet, log, parts, place, say};
+use super::{ConfigOption, Quiet, log, own, parts, place, say};
 use progress::Progress;
 
 /// The command's arguments.
@@ -80,11 +80,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         .map_err(|error| format!("cannot start: {error}"))?;
     let done = runtime.block_on(async {
         let target = target(arguments, &config)?;
-        let images = images.into_iter();
         let wishes = Wishes {
-            images: images
-                .map(|image| without_own_name(image, &target.names))
-                .collect(),
+            images: own::strip(images, &target.names),
             platforms,
             jobs: usize::from(arguments.jobs),
         };
@@ -97,7 +94,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
 
 /// The images named in all the ways there are.
 fn gather(arguments: &Arguments) -> Result<Vec<Image>, String> {
-    let mut all = arguments.images.read()?;
+    let mut all = if arguments.compose.is_empty() {
+        arguments.images.read()?
+    } else {
+        arguments.images.listed()?
+    };
     for path in &arguments.compose {
         let variable = |name: &str| std::env::var(name).ok();
         let compose = Compose::read(path, &images::read(path)?, &variable);
@@ -141,7 +142,7 @@ fn target(arguments: &Arguments, config: &Config) -> Result<Target, String> {
     Ok(Target {
         source: WarmSource::Registry(registry.clone()),
         own: Some(registry),
-        names: server::own_names(config),
+        names: own::names(config),
         shown: root.display().to_string(),
     })
 }
@@ -184,38 +185,4 @@ fn summary(warmed: &[Warmed], took: Duration) -> String {
         bytes(|warmed| warmed.done.here.bytes),
         progress::shown(took),
     )
-}
-
-/// An image named as people pull it from this very larder, without the larder's own name.
-fn without_own_name(mut image: Image, own: &[String]) -> Image {
-    let is_own = |host: &str| own.iter().any(|name| name.eq_ignore_ascii_case(host));
-    if image.target.host.as_deref().is_some_and(is_own) {
-        image.target.host = None;
-    } else if let (first, Some(rest)) = image.target.name.split_first()
-        && image.target.host.is_none()
-        && is_own(first)
-    {
-        image.target.name = rest;
-    }
-    image
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_larders_own_name_is_no_upstream() {
-        let own = ["localhost:5000".to_owned(), "larder.lan".to_owned()];
-        for (named, meant) in [
-            ("localhost:5000/team/app:1", "team/app:1"),
-            ("Larder.lan/python", "python:latest"),
-            ("larder.lan/python", "python:latest"),
-            ("localhost:5001/app", "localhost:5001/app:latest"),
-            ("ghcr.io/larder.lan", "ghcr.io/larder.lan:latest"),
-        ] {
-            let Ok(image) = named.parse() else { continue };
-            assert_eq!(without_own_name(image, &own).to_string(), meant);
-        }
-    }
 }

@@ -3,9 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::MinFree;
 use super::notice::ConfigError;
 use super::reader::{Field, Section, quoted};
+use super::{Level, MinFree, Upstreams};
 use crate::oci::{Digest, Image, ImagePattern, Platform, Reference};
 
 /// `cache`: how mirrored content is kept.
@@ -40,16 +40,15 @@ pub struct Warm {
     pub every: Duration,
 }
 
-pub(super) fn read(root: &mut Section<'_>) -> Result<Cache, ConfigError> {
-    const PATTERN: &str = "for example docker.io/library/python:*";
+pub(super) fn read(root: &mut Section<'_>, upstreams: &Upstreams) -> Result<Cache, ConfigError> {
     let mut section = root.section("cache")?;
-    let keep_for = section.get("keepfor", Field::duration)?;
+    let keep_for = section.get("keepfor", Field::time)?;
     let max_size = section.get("maxsize", Field::size)?;
     let min_free = section.get("minfree", Field::min_free)?;
-    let pin = section.get("pin", |field| parsed(field, PATTERN))?;
+    let pin = section.get("pin", |field| pins(field, upstreams))?;
     let cache = Cache {
         fresh_for: section
-            .get("freshfor", Field::duration)?
+            .get("freshfor", Field::time)?
             .unwrap_or(Duration::from_mins(5)),
         offline: section.get("offline", Field::bool)?.unwrap_or(false),
         keep_for: keep_for.filter(|time| !time.is_zero()),
@@ -61,6 +60,24 @@ pub(super) fn read(root: &mut Section<'_>) -> Result<Cache, ConfigError> {
     };
     section.finish();
     Ok(cache)
+}
+
+/// `cache.pin`: a misspelt registry would be found out when what it should have kept is gone.
+fn pins(field: Field<'_>, upstreams: &Upstreams) -> Result<Vec<ImagePattern>, ConfigError> {
+    const PATTERN: &str = "for example docker.io/library/python:*";
+    let items = field.clone().items();
+    let pins: Vec<ImagePattern> = parsed(field, PATTERN)?;
+    for (pin, item) in pins.iter().zip(items) {
+        let is_mirrored = |registry: &String| {
+            let mut names = upstreams.all.keys();
+            names.any(|name| name.as_str() == registry)
+        };
+        if let Some(registry) = pin.registry().filter(|it| !is_mirrored(it)) {
+            let text = format!("nothing is mirrored from {registry}: it is not under upstreams");
+            item.note(Level::Warn, text);
+        }
+    }
+    Ok(pins)
 }
 
 /// `cache.hold`: an image's name with its tag, and the digest it stays at.
@@ -89,10 +106,13 @@ fn warm(mut section: Section<'_>) -> Result<Warm, ConfigError> {
     const PLATFORM: &str = "for example linux/amd64";
     let images = section.get("images", |field| parsed(field, IMAGE))?;
     let platforms = section.get("platforms", |field| parsed(field, PLATFORM))?;
+    let every = section.get("every", Field::time)?;
     let warm = Warm {
         images: images.unwrap_or_default(),
         platforms: platforms.unwrap_or_default(),
-        every: section.duration_or("every", Duration::from_hours(24))?,
+        every: every
+            .filter(|time| !time.is_zero())
+            .unwrap_or(Duration::from_hours(24)),
     };
     section.finish();
     Ok(warm)

@@ -236,7 +236,7 @@ mod tests {
             text in "\\PC{1,20}",
         ) {
             let mut config = load("{version: 0.1, upstreams: [docker.io, 'lab:5000'], proxy: {remoteurl: http://x.y/z},
-                cache: {minfree: 5GB, pin: ['python:*', ghcr.io/org/a], hold: {'node:20': 'sha256:0000000000000000000000000000000000000000000000000000000000000000'},
+                cache: {minfree: 5GB, pin: ['python:*', 'lab:5000/org/a'], hold: {'node:20': 'sha256:0000000000000000000000000000000000000000000000000000000000000000'},
                 warm: {images: [a, 'b/c:1'], platforms: [linux/arm/v7]}}}");
             config.storage.root = root.into();
             config.storage.delete = seconds % 2 == 0;

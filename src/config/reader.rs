@@ -314,18 +314,41 @@ impl<'n> Field<'n> {
         self.parsed(units::duration, "not a duration", "for example 5m or 720h")
     }
 
+    /// The same of a key that Distribution does not have: there nobody means nanoseconds.
+    pub(super) fn time(self) -> Result<Duration, ConfigError> {
+        if let Value::Scalar(text) = &self.node.value
+            && text.trim().parse::<u64>().is_ok_and(|count| count > 0)
+        {
+            let count = text.trim();
+            return Err(self.error(format!("{count} has no unit; write for example 5m or 720h")));
+        }
+        self.duration()
+    }
+
     /// A number of bytes, see [`units::size`].
     pub(super) fn size(self) -> Result<u64, ConfigError> {
+        self.warn_of_few_bytes("GB");
         self.parsed(units::size, "not a size", "for example 100GB or 20GiB")
     }
 
     /// A share of the disk or a number of bytes, see [`units::min_free`].
     pub(super) fn min_free(self) -> Result<MinFree, ConfigError> {
+        self.warn_of_few_bytes("%");
         self.parsed(
             units::min_free,
             "neither a percentage nor a size",
             "for example 10% or 20GB",
         )
+    }
+
+    /// A small number without a unit is seldom meant as bytes.
+    fn warn_of_few_bytes(&self, unit: &str) {
+        if let Value::Scalar(text) = &self.node.value
+            && let Ok(count @ 1..1_000_000) = text.trim().parse::<u32>()
+        {
+            let text = format!("{count} means {count} bytes; write {count}{unit} if that is meant");
+            self.note(Level::Warn, text);
+        }
     }
 
     /// A path, relative to the directory the program is started in.

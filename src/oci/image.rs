@@ -113,6 +113,12 @@ impl ImagePattern {
         self.fits_name(name) && glob(self.tag.as_bytes(), tag.as_str().as_bytes())
     }
 
+    /// The registry that it is about, if it is about one alone: `docker.io`, `localhost:5000`.
+    pub fn registry(&self) -> Option<String> {
+        let (first, _) = self.name.split_once('/')?;
+        (!first.contains('*')).then(|| first.replace('_', ":"))
+    }
+
     /// Whether any tag of a repository may be meant.
     pub fn fits_name(&self, name: &RepositoryName) -> bool {
         glob(self.name.as_bytes(), name.as_str().as_bytes())
@@ -150,7 +156,10 @@ impl FromStr for ImagePattern {
 
 impl fmt::Display for ImagePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, self.tag)
+        match (self.registry(), self.name.split_once('/')) {
+            (Some(registry), Some((_, rest))) => write!(f, "{registry}/{rest}:{}", self.tag),
+            _ => write!(f, "{}:{}", self.name, self.tag),
+        }
     }
 }
 
@@ -230,11 +239,13 @@ mod tests {
             ("python:*-slim", true, false),
             ("library/*", true, false),
             ("ghcr.io/*", false, true),
+            ("lab:5000/*", false, false),
             ("*/app", false, true),
             ("*", true, true),
             ("*:3.12-slim", true, true),
         ] {
             let pattern: ImagePattern = pattern.parse().unwrap();
+            assert_eq!(pattern.to_string().parse(), Ok(pattern.clone()));
             assert_eq!(pattern.fits(&python, &tag), is_python, "{pattern}");
             assert_eq!(pattern.fits(&app, &tag), is_app, "{pattern}");
         }

@@ -55,7 +55,7 @@ pub enum Error {
         error: UpstreamError,
     },
     /// It is not stored, and no upstream may be asked.
-    #[error("{name} is not in the cache, and {reason}")]
+    #[error("{name}{} is not in the cache, and {reason}", rest(what))]
     NotCached {
         /// The repository asked for.
         name: RepositoryName,
@@ -118,6 +118,17 @@ pub enum Error {
     /// A task ended without a result: a panic, or the shutdown.
     #[error("the work was interrupted")]
     Vanished,
+}
+
+/// What stands behind a repository's name for what was asked of it.
+fn rest(what: &Missing) -> String {
+    match what {
+        Missing::Manifest(Reference::Tag(tag)) => format!(":{tag}"),
+        Missing::Manifest(Reference::Digest(digest)) | Missing::Blob(digest) => {
+            format!("@{digest}")
+        }
+        Missing::Tags | Missing::Referrers(_) => String::new(),
+    }
 }
 
 impl Error {

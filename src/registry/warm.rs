@@ -144,6 +144,12 @@ impl From<Error> for WarmError {
     }
 }
 
+/// What is wrong with a manifest that came, and is not here all the same.
+fn not_kept(manifest: &Manifest) -> Option<WarmError> {
+    let is_passed = manifest.outcome == Some(Outcome::Pass);
+    is_passed.then(|| WarmError::NotKept(manifest.digest.clone()))
+}
+
 fn wanted(what: &Missing) -> String {
     match what {
         Missing::Manifest(Reference::Tag(tag)) => format!("tag {tag}"),
@@ -260,7 +266,7 @@ impl Run<'_> {
         top: Manifest,
         done: &mut Tally,
     ) -> (Anatomy, Option<WarmError>) {
-        let mut failure = None;
+        let mut failure = not_kept(&top);
         let mut walk = Walk::new(self.platforms, top.digest.clone());
         while let Some(ask) = walk.ask() {
             let seen = if ask.part.digest == top.digest {
@@ -270,7 +276,10 @@ impl Run<'_> {
             } else {
                 let digest = Reference::Digest(ask.part.digest.clone());
                 let manifest = self.source.manifest(located, &digest).await;
-                manifest.map(|manifest| Some(manifest.bytes))
+                manifest.map(|manifest| {
+                    failure = failure.take().or_else(|| not_kept(&manifest));
+                    Some(manifest.bytes)
+                })
             };
             match seen {
                 Ok(bytes) => walk.found(ask, bytes.as_deref()),

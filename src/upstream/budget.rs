@@ -144,8 +144,7 @@ impl Ledger {
     /// Takes down what an upstream tells, and says in the log what of it is news.
     pub(super) fn write(&self, upstream: &str, told: &Budget) {
         let before = self.entry().replace(told.clone());
-        let before = before.filter(|before| before.holds(told.seen));
-        let (was, is) = (before.as_ref().map(Budget::share), told.share());
+        let (was, is) = (share_before(before.as_ref(), told), told.share());
         if was == Some(is) {
             return;
         }
@@ -166,6 +165,13 @@ impl Ledger {
             );
         }
     }
+}
+
+/// How much was left before something is told, if that was still worth something. Answers that come
+/// together are not taken down in their order: the later one may stand there already.
+fn share_before(before: Option<&Budget>, told: &Budget) -> Option<Share> {
+    let before = before.filter(|before| before.seen > told.seen || before.holds(told.seen));
+    before.map(Budget::share)
 }
 
 #[cfg(test)]
@@ -204,6 +210,24 @@ mod tests {
         let half = |limit, remaining| Budget::parse(limit, remaining, None, SystemTime::now());
         assert_eq!(half(None, Some("1")), None);
         assert_eq!(half(Some("1"), None), None);
+    }
+
+    #[test]
+    fn of_answers_that_come_together_only_one_is_news() {
+        let told = parse("100;w=21600", "76;w=21600").unwrap();
+        let at = |seconds| Budget {
+            seen: told.seen + Duration::from_secs(seconds),
+            ..told.clone()
+        };
+        for (before, after, expected) in [
+            (at(10), at(10), Some(Share::Most)),
+            (at(11), at(10), Some(Share::Most)),
+            (at(10), at(11), Some(Share::Most)),
+            (at(10), at(21_610), None),
+        ] {
+            assert_eq!(share_before(Some(&before), &after), expected);
+        }
+        assert_eq!(share_before(None, &at(10)), None);
     }
 
     #[test]

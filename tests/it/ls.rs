@@ -9,6 +9,7 @@ use crate::support::hub::Hub;
 use crate::support::image::Image;
 use crate::support::programs::{Larder, Options};
 use crate::support::tree::files;
+use crate::support::until::until;
 
 fn image(seed: u64) -> Image {
     Image::random(seed, &[3_000, 4_000])
@@ -132,6 +133,41 @@ async fn every_tag_is_listed_with_where_it_came_from_and_what_it_takes() {
         assert_eq!(files(larder.root()), before);
     }
     larder.start_again().await;
+    larder.finish().await;
+}
+
+#[tokio::test]
+async fn when_a_mirrored_image_was_last_pulled_is_listed() {
+    let hub = Hub::start().await;
+    hub.push("library/app", "1", &image(1));
+    let mut larder = Options::mirror_of(&hub).start().await;
+    assert_pullable(&larder, "library/app", "1", &image(1)).await;
+    let used = async |larder: &Larder| {
+        let listed = ls(larder, &[]).await;
+        let it = find(&listed, "docker.io/library/app", "1");
+        it["used"].as_str().map(str::to_owned)
+    };
+    until("its use is written down", async || {
+        used(&larder).await.is_some()
+    })
+    .await;
+    let first = used(&larder).await;
+    let table = larder.run(&["ls"]).await.expect_success();
+    let row = table.lines().nth(1).expect("a row");
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert!(
+        cells[6].ends_with('s') && cells[7].ends_with('s'),
+        "used and confirmed some seconds ago: {table}"
+    );
+    // It is known after a restart, and each pull is one.
+    larder.kill().await;
+    larder.start_again().await;
+    assert!(used(&larder).await.is_some());
+    until("a later use is written down", async || {
+        larder.head("/v2/library/app/manifests/1").await;
+        used(&larder).await > first
+    })
+    .await;
     larder.finish().await;
 }
 

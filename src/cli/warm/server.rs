@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::registry::WarmSource;
 use crate::upstream::{Credentials, Settings, Timeouts, Upstream};
 
+use super::super::own;
 use super::super::place::{self, Listening};
 use super::Target;
 
@@ -27,16 +28,7 @@ pub(super) fn of(config: &Config, ca: Option<&Path>) -> Result<Target, String> {
         .tls
         .as_ref()
         .map(|tls| tls.certificate.as_path());
-    asked(url, ca.or(own), own_names(config))
-}
-
-/// What people write before an image's name when they pull it from this larder.
-pub(super) fn own_names(config: &Config) -> Vec<String> {
-    let mut names: Vec<String> = config.http.host.iter().map(place::of_url).collect();
-    if let Some(Listening { port, .. }) = Listening::of(config) {
-        names.extend(["localhost", "127.0.0.1"].map(|host| format!("{host}:{port}")));
-    }
-    names
+    asked(url, ca.or(own), own::names(config))
 }
 
 fn asked(url: Url, ca: Option<&Path>, names: Vec<String>) -> Result<Target, String> {
@@ -131,12 +123,5 @@ mod tests {
         }
         let socket = config("http: { net: unix, addr: /run/larder.sock }");
         assert!(url_of(&socket).unwrap_err().contains("--server"));
-    }
-
-    #[test]
-    fn its_names_are_those_that_people_pull_by() {
-        let config = config("http: { addr: ':5000', host: 'https://larder.lan' }");
-        let names = own_names(&config);
-        assert_eq!(names, ["larder.lan", "localhost:5000", "127.0.0.1:5000"]);
     }
 }

@@ -293,7 +293,7 @@ async fn what_holds_no_images_is_told_apart() {
     for path in [files.path().to_owned(), PathBuf::from("/dev/null")] {
         let said = import(there.path(), &[text(&path)]).await;
         assert!(
-            !said.success && said.stderr.contains("cannot read it"),
+            !said.success && said.stderr.contains("it is not a file"),
             "{said:?}"
         );
     }

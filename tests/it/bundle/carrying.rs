@@ -96,9 +96,8 @@ async fn importing_again_writes_nothing() {
     import_all(there.path(), &file).await;
     let inodes = || {
         let files = tree::files(&there.path().join("docker"));
-        let files = files.into_iter().filter(|path| !path.ends_with("tags/1"));
         let inode = |path: PathBuf| (fs::metadata(&path).unwrap().ino(), path);
-        files.map(inode).collect::<Vec<_>>()
+        files.into_iter().map(inode).collect::<Vec<_>>()
     };
     let before = inodes();
     let said = import_all(there.path(), &file).await;

@@ -7,6 +7,7 @@ mod beside;
 mod carrying;
 mod clients;
 mod docker;
+mod places;
 
 use std::fs::{self, File};
 use std::io::Read as _;

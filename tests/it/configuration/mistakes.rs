@@ -55,6 +55,26 @@ const MISTAKES: &[(&str, &str)] = &[
         "config.yml:2: cache.freshfor: \"5 apples\" is not a duration; write for example 5m or 720h",
     ),
     (
+        "version: 0.1\ncache: {freshfor: 300}",
+        "config.yml:2: cache.freshfor: 300 has no unit; write for example 5m or 720h",
+    ),
+    (
+        "version: 0.1\ncache: {keepfor: 30}",
+        "config.yml:2: cache.keepfor: 30 has no unit; write",
+    ),
+    (
+        "version: 0.1\ncache: {keepfor: 30 days and nights}",
+        "config.yml:2: cache.keepfor: \"30 days and nights\" is not a duration",
+    ),
+    (
+        "version: 0.1\ncache: {warm: {every: 24}}",
+        "config.yml:2: cache.warm.every: 24 has no unit; write",
+    ),
+    (
+        "version: 0.1\ncache: {maxsize: 100h}",
+        "config.yml:2: cache.maxsize: \"100h\" is not a size",
+    ),
+    (
         "version: 0.1\ncache: {minfree: 5 apples}",
         "config.yml:2: cache.minfree: \"5 apples\" is neither a percentage nor a size",
     ),
@@ -335,4 +355,39 @@ cache: {keepfor: 720h, maxsize: 100GB, minfree: 10%}
     );
     assert!(warnings(&config).contains("ignored (did you mean rootdirectory?)"));
     assert!(warnings(&config).contains("60 means 60 nanoseconds; write 60s"));
+}
+
+#[test]
+fn sizes_without_a_unit_are_bytes_and_few_of_them_are_doubted() {
+    let config = load("version: 0.1\ncache: {maxsize: 100, minfree: 10}").expect("loads");
+    assert_eq!(config.cache.max_size, Some(100));
+    assert_eq!(config.cache.min_free, MinFree::Bytes(10));
+    let said = warnings(&config);
+    for doubt in [
+        "cache.maxsize: 100 means 100 bytes; write 100GB if that is meant",
+        "cache.minfree: 10 means 10 bytes; write 10% if that is meant",
+    ] {
+        assert!(said.contains(doubt), "{said}");
+    }
+    let config = load("version: 0.1\ncache: {maxsize: 100000000000, minfree: 0, freshfor: 0}");
+    assert_eq!(warnings(&config.expect("loads")), "");
+}
+
+#[test]
+fn a_pin_of_a_registry_that_is_not_mirrored_is_doubted() {
+    let text = "version: 0.1
+upstreams: { docker.io: {}, 'lab:5000': { url: http://lab } }
+cache: { pin: [python, 'docker.io/library/*', 'lab:5000/a/*', '*/app', '*', 'gchr.io/org/*'] }
+";
+    let config = load(text).expect("loads");
+    let said = warnings(&config);
+    assert_eq!(config.warnings.len(), 1, "{said}");
+    let doubt = "config.yml:3: cache.pin[5]: nothing is mirrored from gchr.io";
+    assert!(said.contains(doubt), "{said}");
+    let config = load("version: 0.1\nproxy: {remoteurl: http://lab}\ncache: {pin: python}");
+    let said = warnings(&config.expect("loads"));
+    assert!(
+        said.contains("cache.pin: nothing is mirrored from docker.io"),
+        "{said}"
+    );
 }

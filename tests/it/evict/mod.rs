@@ -5,6 +5,7 @@ mod disk;
 mod interruptions;
 mod large;
 mod order;
+mod under_way;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

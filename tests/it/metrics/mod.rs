@@ -1,6 +1,7 @@
 //! Metrics: that they are counted right, who may read them, and that what is written about them,
 //! and upon them, holds.
 
+mod disk;
 mod names;
 mod prometheus;
 

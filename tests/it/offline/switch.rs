@@ -50,6 +50,10 @@ async fn the_switch_holds_at_once_and_after_a_restart() {
             let message = message.as_str().unwrap();
             let expected = "is not in the cache, and this larder is offline: `larder offline off`";
             assert!(message.contains(expected), "{message}");
+            // Of a tag it is said which: others of the repository may be here.
+            let is_tag = code == "MANIFEST_UNKNOWN";
+            let named = message.contains("docker.io/library/cold:1 is not");
+            assert_eq!(named, is_tag, "{message}");
         }
         larder.kill().await;
         larder.start_again().await;

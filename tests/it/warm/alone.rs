@@ -4,11 +4,15 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{assert_fails, assert_says, blobs_sent, docker_hub, two_platforms};
+use crate::support::disk::Disk;
 use crate::support::hub::{Asked, Fault, Hub, Kind, What, Where};
 use crate::support::image::Image;
 use crate::support::programs::Options;
 use crate::support::tree::{assert_nothing_staged, assert_sound, files};
+use crate::support::until::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_a_platform_needs_is_fetched_and_the_index_is_kept_whole() {
@@ -81,6 +85,87 @@ async fn images_come_from_lists_and_compose_files_each_once() {
     assert_fails(&larder.run(&["warm"]).await, &["which images?"]);
     let x86 = larder.run(&["warm", "one:7", "--platform", "x86"]).await;
     assert_fails(&x86, &["linux/amd64"]);
+}
+
+/// Not what the configuration names, which somebody who has a list does not mean.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_without_images_is_a_mistake() {
+    let hub = docker_hub().await;
+    hub.push("library/app", "1", &Image::random(1, &[2000]));
+    let warm = json!({ "images": ["app:1"] });
+    let larder = Options::mirror_of(&hub).set(&["cache", "warm"], warm);
+    let larder = larder.rest();
+    let list = larder.home().join("list.txt");
+    std::fs::write(&list, "\u{feff}# nothing yet\r\n\r\n").unwrap();
+    let list = list.to_str().unwrap();
+    larder.run(&["warm"]).await.expect_success();
+    for arguments in [
+        &["warm", "-f", list][..],
+        &["verify", "--offline", "-f", list],
+        &["export", "-o", "none.tar", "-f", list],
+    ] {
+        let told = format!("{list} names no image");
+        assert_fails(&larder.run(arguments).await, &[&told]);
+    }
+    let output = larder.run_with_input(&["warm", "-f", "-"], "#").await;
+    assert_fails(&output, &["the standard input names no image"]);
+    // Beside something that does it is none.
+    assert_says(
+        larder.run(&["warm", "-f", list, "app:1"]).await,
+        &["here   app:1"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_each_layer_has_a_bar_with_its_speed_and_the_time_that_is_left() {
+    let hub = docker_hub().await;
+    let image = Image::random(1, &[2_000_000]);
+    hub.push("library/app", "1", &image);
+    let layer = &image.layer_digests()[0];
+    let gate = Fault::on(Where::blobs().get().digest(layer));
+    let gate = hub.fault(gate.does(What::Gate(Some(1_000_000))));
+    let larder = Options::mirror_of(&hub).rest();
+    let (warm, home) = larder.command(&["warm", "app:1"]);
+    let line: Vec<_> = [warm.get_program()]
+        .into_iter()
+        .chain(warm.get_args())
+        .map(|it| format!("'{}'", it.to_string_lossy()))
+        .collect();
+    let line = format!("stty cols 120 && {}", line.join(" "));
+    let shown = home.path().join("shown");
+    let mut terminal = std::process::Command::new("script")
+        .args(["-qefc", &line])
+        .arg(&shown)
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script is a part of every system");
+    // Its name, how much of how much, how fast, how long it still takes.
+    let name = format!("{} app:1", &layer["sha256:".len()..][..12]);
+    let is_bar = |line: &str| {
+        let after = line.split_once(name.as_str()).map(|(_, after)| after);
+        after.is_some_and(|after| {
+            let (size, speed) = after.split_once("/s").unwrap_or_default();
+            size.contains(" / ")
+                && size.contains("iB")
+                && speed
+                    .trim_start()
+                    .starts_with(|it: char| it.is_ascii_digit())
+        })
+    };
+    until("a layer has its bar", async || {
+        let shown = std::fs::read(&shown).unwrap_or_default();
+        String::from_utf8_lossy(&shown)
+            .split(['\r', '\n'])
+            .any(is_bar)
+    })
+    .await;
+    hub.open(gate);
+    let ended = tokio::task::spawn_blocking(move || terminal.wait().unwrap());
+    assert!(ended.await.unwrap().success());
+    let shown = std::fs::read_to_string(&shown).unwrap();
+    assert!(shown.contains("1 image: fetched "), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,6 +284,29 @@ async fn killed_half_way_it_fetches_only_the_rest_the_next_time() {
     );
     assert_sound(&larder.tree());
     assert_nothing_staged(&larder.tree());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_manifest_the_disk_does_not_take_is_not_ready() {
+    let hub = docker_hub().await;
+    let image = Image::random(1, &[20_000]);
+    hub.push("library/app", "1", &image);
+    // Another manifest of the same layers.
+    let mut other: serde_json::Value = serde_json::from_slice(&image.manifest_bytes()).unwrap();
+    other["annotations"] = json!({ "a": "b" });
+    let other = other.to_string();
+    let digest = hub.put_manifest("library/app", Some("2"), image.media_type(), other);
+    let disk = Disk::with("size=16m,nr_inodes=200");
+    let larder = Options::mirror_of(&hub).on(&disk.root()).rest();
+    larder.run(&["warm", "app:1"]).await.expect_success();
+    disk.use_inodes_but(0);
+    let output = larder.run(&["warm", "app:2"]).await;
+    let told = format!("failed app:2: there is no room for {digest}");
+    assert_fails(&output, &[&told]);
+    disk.empty();
+    assert_says(larder.run(&["warm", "app:2"]).await, &["app:2"]);
+    let verify = ["verify", "--offline", "app:2", "--platform", "linux/amd64"];
+    assert_says(larder.run(&verify).await, &["1 of 1 image ready"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{assert_fails, assert_says, docker_hub, two_platforms};
 use crate::support::image::Image;
@@ -127,4 +127,30 @@ async fn without_a_platform_this_machines_is_meant_and_said() {
     let output = larder.run(&["verify", "--offline", "app:1"]).await;
     let words = ["this machine's platform", "1 of 1 image ready for linux/"];
     assert_says(output, &words);
+}
+
+/// A pull gives what the tag is held at, so that is what must be here.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_held_tag_it_is_what_it_is_held_at_that_must_be_here() {
+    let hub = docker_hub().await;
+    let (old, new) = (Image::random(1, &[2000]), Image::random(2, &[2000]));
+    hub.push("library/app", "1", &old);
+    hub.push("library/app", "1", &new);
+    let larder = Options::mirror_of(&hub).rest();
+    larder.run(&["warm", "app:1"]).await.expect_success();
+    let verify = ["verify", "--offline", "app:1", "--platform", "linux/amd64"];
+    larder.run(&verify).await.expect_success();
+    let hold = json!({ "docker.io/library/app:1": old.digest() });
+    let steady = larder.options().set(&["cache", "hold"], hold).rest();
+    let output = steady.run(&verify).await;
+    assert_fails(&output, &["1 of 1 image not ready"]);
+    let missing = format!("missing: manifest {}", old.digest());
+    assert!(output.stdout.contains(&missing), "{output:?}");
+    steady.run(&["warm", "app:1"]).await.expect_success();
+    steady.run(&verify).await.expect_success();
+    hub.down().await;
+    let running = steady.options().start().await;
+    let got = running.get("/v2/library/app/manifests/1").await;
+    assert_eq!((got.status, got.body), (200, old.manifest_bytes().to_vec()));
+    running.finish().await;
 }

@@ -65,7 +65,12 @@ async fn the_larder_that_runs_is_asked_and_fills_itself() {
     assert_eq!(blobs_sent(&hub, &image.children()[1]).len(), 3);
     let made = elsewhere.root().exists();
     assert!(!made, "nothing is made where nothing is stored");
-    let ready = ["verify", "--offline", "app:1", "team/app:1"];
+    // A list has the same names for each command.
+    let home = tempfile::tempdir().unwrap();
+    let output = home.path().join("own.tar");
+    let export = ["export", "-o", output.to_str().unwrap(), &own_name];
+    larder.run(&export).await.expect_success();
+    let ready = ["verify", "--offline", "app:1", &own_name];
     let ready = [&ready[..], &["--platform", "linux/arm64"]].concat();
     let words = [
         "ready     app:1",
