@@ -10,6 +10,7 @@ use http::Method;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use crate::console::Pulling;
 use crate::registry::{BlobReader, Error, Outcome, Part};
@@ -23,10 +24,8 @@ use super::http2::Stream as OpenStream;
 use super::measured::Measured;
 use super::sendfile::{self, Pieces};
 
-/// How much of a refused request's body is read away before the connection is closed over it,
-/// and for how long.
+/// How much of a refused request's body is read away at most.
 const DRAIN_BYTES: usize = 8 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// What is no larger than this is read rather than left to the connection, in bytes: it goes out with
 /// the head then, by one system call, which is cheaper than not to copy it.
@@ -41,6 +40,8 @@ pub(super) struct Body {
     stream: Option<OpenStream>,
     answering: Option<Occupying>,
     unread: Option<Box<Incoming>>,
+    /// Goes with this, and tells whoever waits for that.
+    gone: Option<oneshot::Sender<()>>,
     pulling: Option<Pulling>,
 }
 
@@ -166,6 +167,7 @@ impl Body {
             stream: None,
             answering: None,
             unread: None,
+            gone: None,
             pulling: None,
         }
     }
@@ -182,9 +184,13 @@ impl Body {
         self
     }
 
-    /// What is left of the request, for whoever reads it away.
-    pub(super) fn take_unread(&mut self) -> Option<Incoming> {
-        self.unread.take().map(|unread| *unread)
+    /// What is left of the request, for whoever reads it away, and what ends when the connection has
+    /// taken all of this body, or its client has left.
+    pub(super) fn take_unread(&mut self) -> Option<(Incoming, oneshot::Receiver<()>)> {
+        let unread = self.unread.take()?;
+        let (gone, is_gone) = oneshot::channel();
+        self.gone = Some(gone);
+        Some((*unread, is_gone))
     }
 
     /// The same body, which will let go of this when it is done with.
@@ -358,14 +364,14 @@ pub(super) async fn collect(
     Ok(Some(collected.into()))
 }
 
-/// Reads away what a client is still sending of a request that has been refused.
+/// Reads away what a client is still sending of a request that has been refused, for so long.
 ///
 /// Closing over unread bytes resets the connection, or the stream, and the client may never see
 /// the answer.
-pub(super) async fn drain(mut body: Incoming) {
+pub(super) async fn drain(mut body: Incoming, time: Duration) {
     let reading = async {
         let mut read = 0;
-        let mut pieces = std::pin::pin!(incoming(&mut body, DRAIN_TIME));
+        let mut pieces = std::pin::pin!(incoming(&mut body, time));
         while let Some(Ok(piece)) = pieces.next().await {
             read += piece.len();
             if read > DRAIN_BYTES {
@@ -374,7 +380,7 @@ pub(super) async fn drain(mut body: Incoming) {
         }
     };
     // Either way this is enough.
-    let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+    let _ = tokio::time::timeout(time, reading).await;
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ const STALE: &str = "the upstream could not be asked: this is the copy from the 
 /// How much of a path is in a request's line in the log, in bytes.
 const PATH: usize = 2048;
 
+/// For how long what still comes of a refused request is read away before it is answered.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// Answers requests. Cheap to clone; every connection has one.
 #[derive(Clone)]
 pub struct Handler(Arc<RwLock<Arc<Turn>>>);
@@ -238,7 +241,7 @@ impl Turn {
         if parts.version < Version::HTTP_2
             && let Some(rest) = rest.take()
         {
-            Box::pin(body::drain(rest)).await;
+            Box::pin(body::drain(rest, DRAIN)).await;
         }
         if parts.method == Method::HEAD {
             // On HTTP/2 it would be sent.

@@ -44,6 +44,10 @@ const HEADERS: u32 = 64 * 1024;
 /// How long a client may take to agree to a connection's end when nothing is under way.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// For how long what still comes of a refused upload is read away. It keeps nobody waiting: until then
+/// the client has one stream less. A busy client needs a while to see that it was refused.
+const DRAIN: Duration = Duration::from_secs(30);
+
 /// What an HTTP/2 connection begins with, as far as no HTTP/1.1 request of ours does. RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI";
 
@@ -342,10 +346,16 @@ impl Work {
         let streams = self.streams.clone();
         let working = self.streams.spawn(async move {
             let mut response = answering.await;
-            // Not before the answer, as on HTTP/1.1, but while it is read: the stream alone would
-            // be reset over what is unread, over which curl forgets the answer.
-            if let Some(rest) = response.body_mut().take_unread() {
-                drop(streams.spawn(body::drain(rest)));
+            // Not before the answer, as on HTTP/1.1, but behind it: the stream alone is reset over
+            // what is unread, over which curl forgets an answer that it has not come to. To have so
+            // much read away, a client has to come to it: windows are opened behind it.
+            if let Some((rest, is_out)) = response.body_mut().take_unread() {
+                let reading = async move {
+                    // It ends with the answer, and says nothing.
+                    drop(is_out.await);
+                    body::drain(rest, DRAIN).await;
+                };
+                drop(streams.spawn(reading));
             }
             drop(permit);
             response.map(|body| body.on(stream))

@@ -138,10 +138,8 @@ impl Registry {
         let (room, policy) = (&self.inner.room, self.policy());
         let keeping = &policy.settings.keeping;
         let turn = room.turn().await;
-        let mut standing = room.standing().await?;
+        let standing = room.standing().await?.without_fills();
         standing.cached?;
-        // What is still to come has asked for its room itself.
-        (standing.promised, standing.missing, standing.fills) = (0, 0, 0);
         let shortage = keeping.shortage(&standing);
         if shortage.is_none() {
             room.is_well();

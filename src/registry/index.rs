@@ -246,6 +246,13 @@ impl Registry {
             for some in outdated.parts(AT_ONCE) {
                 change(&mut |index| index.catch_up(&some));
             }
+            // Behind that: who changes one of them by hand from now on is found by looking again.
+            let (marks, store) = (&registry.inner.marks, &registry.inner.store);
+            for name in outdated.names() {
+                if let Err(error) = marks.look_again(&store.mirror(name)) {
+                    tracing::warn!(repository = %name, %error, "pins and holds could not be read again");
+                }
+            }
             if let Some(seen) = &seen {
                 change(&mut |index| index.seen(seen));
             }
@@ -271,9 +278,6 @@ impl Registry {
             Ok(Some((Index::changed_by_others(store, &known)?, now)))
         });
         if let Some((outdated, now)) = looked.await? {
-            for name in outdated.names() {
-                self.renew_marks(name).await?;
-            }
             self.renew(outdated, Some(now)).await?;
         }
         Ok(())

@@ -56,6 +56,19 @@ pub(super) struct Standing {
     pub(super) space: Space,
 }
 
+impl Standing {
+    /// The same without the fills that are under way: what is still to come has asked for its room
+    /// itself, and may never come.
+    pub(super) fn without_fills(self) -> Self {
+        Self {
+            promised: 0,
+            missing: 0,
+            fills: 0,
+            ..self
+        }
+    }
+}
+
 /// What is too little.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shortage {
@@ -249,6 +262,38 @@ mod tests {
             assert_eq!(keeping.order(&shortage, &inodes(60).space).inodes, 54);
             assert!(keeping.shortage(&inodes(13)).is_hard);
         }
+    }
+
+    #[test]
+    fn what_fills_were_promised_is_short_of_nothing_once_they_do_not_count() {
+        let at = Standing {
+            cached: Some(900),
+            promised: 5000,
+            missing: 4000,
+            fills: 20,
+            space: Space {
+                size: 10_000,
+                free: 1000,
+                inodes: 1000,
+                free_inodes: 100,
+            },
+        };
+        let keeping = keeping(Some(900), MinFree::Percent(10));
+        let all = keeping.shortage(&at);
+        assert_eq!((all.over, all.bytes, all.inodes), (5000, 4000, 80));
+        assert!(keeping.shortage(&at.without_fills()).is_none());
+        // What is short without them is so all the same.
+        let short = Standing {
+            cached: Some(907),
+            space: Space {
+                free: 995,
+                free_inodes: 97,
+                ..at.space
+            },
+            ..at
+        };
+        let short = keeping.shortage(&short.without_fills());
+        assert_eq!((short.over, short.bytes, short.inodes), (7, 5, 3));
     }
 
     #[test]

@@ -78,13 +78,22 @@ impl Marks {
         self.known()
     }
 
+    /// Reads those of one mirror again: others may have changed them. It blocks.
+    pub(super) fn look_again(&self, repository: &Repository) -> Result<(), store::StoreError> {
+        let _only = self.changing();
+        self.renew(repository)
+    }
+
     /// Reads those of one mirror again: somebody has changed them.
     fn renew(&self, repository: &Repository) -> Result<(), store::StoreError> {
         if self.state.load(Ordering::Acquire) == UNREAD {
             return Ok(());
         }
-        let marks = repository.marks()?;
-        let mut all = (*self.known()).clone();
+        let (marks, known) = (repository.marks()?, self.known());
+        if known.of(repository.name()) == marks {
+            return Ok(());
+        }
+        let mut all = (*known).clone();
         all.0.remove(repository.name());
         if !marks.is_empty() {
             all.0.insert(repository.name().clone(), marks);
@@ -190,12 +199,6 @@ impl Registry {
             Ok(())
         };
         blocking(read).await
-    }
-
-    /// Reads those of one mirror again: others may have changed them.
-    pub(super) async fn renew_marks(&self, name: &RepositoryName) -> Result<(), Error> {
-        let repository = self.inner.store.mirror(name);
-        self.mark(&repository, |_| Ok(true)).await.map(drop)
     }
 
     /// The pins and holds of a mirror that were set while larder ran.

@@ -119,7 +119,7 @@ impl Names {
                 return Err(Error::UnknownUpstream(host.to_owned()));
             }
             (None, Some(default)) => {
-                let pushable = without_library(name) == *name;
+                let pushable = !self.is_official(name);
                 self.mirror(default, name.clone(), pushable.then(|| name.clone()))
             }
             (Some(Kind::Local), _) | (None, None) => Place::Local(self.store.local(name)),
@@ -151,7 +151,7 @@ impl Names {
                 instead: format!("my-{name}"),
             });
         }
-        if self.default.as_deref() == Some(DOCKER_HUB) && without_library(name) != *name {
+        if self.is_official(name) {
             return Err(reserved(DOCKER_HUB, name));
         }
         if self.store.kind_of(name) == Some(Kind::Mirror) {
@@ -214,6 +214,12 @@ impl Names {
         Ok(found
             .into_iter()
             .find(|name| in_library(name) && is_local(name)))
+    }
+
+    /// Whether a bare name is one of Docker Hub's official images, under which nobody can push while
+    /// Docker Hub is the default.
+    fn is_official(&self, name: &RepositoryName) -> bool {
+        self.default.as_deref() == Some(DOCKER_HUB) && without_library(name) != *name
     }
 
     /// The upstream that the path itself names, and the repository's name there.
@@ -362,3 +368,7 @@ fn without_library(name: &RepositoryName) -> RepositoryName {
         _ => name.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::store::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
-use crate::upstream::{Budget, Upstream};
+use crate::upstream::{Budget, ByKind, Upstream};
 
 use super::{Registry, blocking};
 
@@ -108,12 +108,17 @@ impl Registry {
 }
 
 fn recall(upstream: &Upstream, note: &UpstreamNote, now: SystemTime) {
-    let until = note.limited_until.and_then(UpstreamsHint::time);
-    let left = until.and_then(|until| until.duration_since(now).ok());
-    upstream.recall(
-        left.unwrap_or_default(),
-        note.budget.as_ref().and_then(budget),
-    );
+    let limits = ByKind {
+        manifests: note.limited_until,
+        blobs: note.blobs_limited_until,
+        tokens: note.tokens_limited_until,
+    };
+    let left = limits.map(|until| {
+        let until = until.and_then(UpstreamsHint::time);
+        let left = until.and_then(|until| until.duration_since(now).ok());
+        left.unwrap_or_default()
+    });
+    upstream.recall(left, note.budget.as_ref().and_then(budget));
     if let Some(until) = upstream.limited_until() {
         let until = humantime::format_rfc3339_seconds(until);
         let name = upstream.name();
@@ -136,6 +141,8 @@ fn budget(note: &BudgetNote) -> Option<Budget> {
 /// What is known of one upstream. There is nothing in it that must not be read by others.
 fn note(upstream: &Upstream) -> UpstreamNote {
     let standing = upstream.standing();
+    let limits = upstream.limits();
+    let limits = limits.map(|until| until.map(UpstreamsHint::seconds));
     let state = match (&standing.down, standing.since) {
         (Some(_), _) => UpstreamState::Down,
         (None, Some(_)) => UpstreamState::Up,
@@ -145,7 +152,9 @@ fn note(upstream: &Upstream) -> UpstreamNote {
         state,
         since: standing.since.map(UpstreamsHint::seconds),
         reason: standing.down.map(|reason| reason.to_string()),
-        limited_until: upstream.limited_until().map(UpstreamsHint::seconds),
+        limited_until: limits.manifests,
+        blobs_limited_until: limits.blobs,
+        tokens_limited_until: limits.tokens,
         asker: upstream.asker().to_owned(),
         budget: upstream.budget().map(|budget| budget_note(&budget)),
     }

@@ -37,15 +37,29 @@ pub struct UpstreamNote {
     /// Why it is down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Until when it wants to be left alone: it said so with a 429.
+    /// Until when it wants to be left alone with manifests and tags: it said so with a 429.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_until: Option<u64>,
+    /// The same with blobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs_limited_until: Option<u64>,
+    /// The same of its token service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_limited_until: Option<u64>,
     /// As whom it was asked: another mark for another address or account.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub asker: String,
     /// What is left of the pulls that it allows, if it tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetNote>,
+}
+
+impl UpstreamNote {
+    /// Until when it wants to be left alone, with whatever it is.
+    pub fn limited(&self) -> Option<SystemTime> {
+        let others = self.blobs_limited_until.max(self.tokens_limited_until);
+        UpstreamsHint::time(self.limited_until.max(others)?)
+    }
 }
 
 /// Whether an upstream answers.
@@ -131,6 +145,8 @@ mod tests {
             since: Some(3),
             reason: Some("it does not answer".to_owned()),
             limited_until: Some(9),
+            blobs_limited_until: Some(8),
+            tokens_limited_until: Some(7),
             asker: "0123".to_owned(),
             budget: Some(budget),
         };
@@ -139,6 +155,8 @@ mod tests {
             offline: true,
             upstreams: [("docker.io".to_owned(), note)].into(),
         };
+        let until = hint.upstreams["docker.io"].limited();
+        assert_eq!(until, UpstreamsHint::time(9));
         store.note_upstreams(&hint).unwrap();
         assert_eq!(UpstreamsHint::read(root.path()), Some(hint));
         for garbage in ["", "{", "[]", r#"{"written":-1}"#, "\0\0"] {

@@ -19,7 +19,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::Account;
 use super::error::{SetupError, UpstreamError};
 use super::grant::{Grant, Tokens};
-use super::retry::{self, Gate};
+use super::retry::{self, ByKind, Gate};
 use super::settings::{Settings, Timeouts};
 use super::tls;
 use super::transport::{Answer, Request, Transport};
@@ -175,22 +175,31 @@ impl Client {
         url.to_string()
     }
 
-    pub(super) fn limited_until(&self) -> Option<SystemTime> {
-        self.manifests.closed_until()
+    fn gates(&self) -> ByKind<&Gate> {
+        ByKind {
+            manifests: &self.manifests,
+            blobs: &self.blobs,
+            tokens: &self.tokens.gate,
+        }
+    }
+
+    pub(super) fn limits(&self) -> ByKind<Option<SystemTime>> {
+        self.gates().map(Gate::closed_until)
     }
 
     /// Goes on with what was known earlier.
-    pub(super) fn recall(&self, left_alone: Duration, budget: Option<Budget>) {
-        self.manifests.close(Instant::now(), left_alone);
+    pub(super) fn recall(&self, left_alone: ByKind<Duration>, budget: Option<Budget>) {
+        let (gates, now) = (self.gates(), Instant::now());
+        gates.manifests.close(now, left_alone.manifests);
+        gates.blobs.close(now, left_alone.blobs);
+        gates.tokens.close(now, left_alone.tokens);
         if let Some(budget) = budget {
             self.manifests.ledger.recall(budget);
         }
     }
 
     pub(super) fn ask_again(&self) {
-        self.manifests.open();
-        self.blobs.open();
-        self.tokens.ask_again();
+        self.gates().map(Gate::open);
         self.availability.forget();
     }
 

@@ -67,7 +67,8 @@ pub(super) struct Tokens {
     /// The last challenge that was met, and for which repository: the next repository is likely
     /// to need the same, and saves a round trip.
     met: Mutex<Option<(RepositoryName, Challenge)>>,
-    gate: Gate,
+    /// Closed while the token service wants to be left alone.
+    pub(super) gate: Gate,
     /// Held by whoever tries credentials that are not proven yet, so that wrong ones are tried once.
     proving: tokio::sync::Mutex<()>,
     warned: AtomicBool,
@@ -130,11 +131,6 @@ impl Tokens {
             proving: tokio::sync::Mutex::default(),
             warned: AtomicBool::new(false),
         }
-    }
-
-    /// Asks for tokens again, although the token service wanted to be left alone.
-    pub(super) fn ask_again(&self) {
-        self.gate.open();
     }
 
     /// What is likely to be let in for this repository, before it was asked.

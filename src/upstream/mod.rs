@@ -46,6 +46,7 @@ pub use credentials::Credentials;
 pub use error::{SetupError, UpstreamError};
 pub use hello::Hello;
 pub use manifest::{FetchedManifest, ManifestHead};
+pub use retry::ByKind;
 pub use settings::{Settings, Timeouts};
 
 /// A registry to fetch from. Clones share connections, tokens, and what is known of rate limits.
@@ -125,9 +126,14 @@ impl Upstream {
             .filter(|budget| budget.holds(SystemTime::now()))
     }
 
-    /// Until when it wants to be left alone, as it said with a 429.
+    /// Until when it wants to be left alone, with whatever it was, as it said with a 429.
     pub fn limited_until(&self) -> Option<SystemTime> {
-        self.client.limited_until()
+        self.limits().greatest()
+    }
+
+    /// The same of each kind of question.
+    pub fn limits(&self) -> ByKind<Option<SystemTime>> {
+        self.client.limits()
     }
 
     /// A mark of where it is and as whom it is asked, that is another one for another account.
@@ -135,9 +141,9 @@ impl Upstream {
         &self.client.asker
     }
 
-    /// Goes on with what it said to an earlier process of ours: to be left alone for so long, and
-    /// how many pulls it allowed then.
-    pub fn recall(&self, left_alone: Duration, budget: Option<Budget>) {
+    /// Goes on with what it said to an earlier process of ours: to be left alone for so long with
+    /// each kind of question, and how many pulls it allowed then.
+    pub fn recall(&self, left_alone: ByKind<Duration>, budget: Option<Budget>) {
         self.client.recall(left_alone, budget);
     }
 

@@ -130,6 +130,37 @@ fn pause_asked_for(retry_after: Option<&str>, now: SystemTime) -> Option<Duratio
     Some(pause.min(MAX_RETRY_AFTER))
 }
 
+/// The same of each kind of question that is limited by itself: what a 429 says to one of them
+/// holds for no other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByKind<T> {
+    /// Of manifests and tags, which are what Docker Hub's pull limit is about.
+    pub manifests: T,
+    /// Of blobs.
+    pub blobs: T,
+    /// Of tokens, at the token service.
+    pub tokens: T,
+}
+
+impl<T> ByKind<T> {
+    /// What becomes of each.
+    pub fn map<U>(self, change: impl Fn(T) -> U) -> ByKind<U> {
+        ByKind {
+            manifests: change(self.manifests),
+            blobs: change(self.blobs),
+            tokens: change(self.tokens),
+        }
+    }
+
+    /// The greatest of them.
+    pub fn greatest(self) -> T
+    where
+        T: Ord,
+    {
+        self.manifests.max(self.blobs).max(self.tokens)
+    }
+}
+
 /// Closed while an upstream wants to be left alone: no request goes out, so that a rate limit is
 /// not answered with a storm.
 #[derive(Debug, Default)]

@@ -321,15 +321,20 @@ async fn a_download_that_breaks_is_a_reset_and_never_an_end() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_is_refused_early_disturbs_no_other_stream() {
+/// A larder that takes uploads from nobody but its users.
+async fn guarded() -> (Htpasswd, Larder) {
     let users = Htpasswd::new(&[("anna", "anna's password")]);
     let auth = json!({
         "htpasswd": { "realm": "the larder", "path": users.path() },
         "anonymous": ["pull"],
     });
-    let options = h2c(Options::registry()).set(&["auth"], auth);
-    let larder = options.start().await;
+    let larder = h2c(Options::registry()).set(&["auth"], auth).start().await;
+    (users, larder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_refused_early_disturbs_no_other_stream() {
+    let (_users, larder) = guarded().await;
     let client = Client::connect(&larder).await;
     // More than any window, so that it never gets through by itself.
     let pieces: Vec<_> = (0..64).map(|_| Bytes::from(vec![b'x'; 1 << 20])).collect();
@@ -351,6 +356,119 @@ async fn an_upload_that_is_refused_early_disturbs_no_other_stream() {
     let options = ["--http2-prior-knowledge", "--data-binary", &data];
     let got = Curl::trusting(None).fetch(&url, &options).await;
     assert_eq!(got.status, "401", "{got:?}");
+    larder.finish().await;
+}
+
+/// A frame, to be written or as it came. RFC 9113 §4.1.
+#[derive(Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+impl Frame {
+    fn new(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Self {
+        let payload = payload.to_vec();
+        Self {
+            kind,
+            flags,
+            stream,
+            payload,
+        }
+    }
+
+    async fn write(&self, connection: &mut TcpStream) {
+        let length = u32::try_from(self.payload.len()).unwrap().to_be_bytes();
+        let (kinds, stream) = ([self.kind, self.flags], self.stream.to_be_bytes());
+        let frame = [&length[1..], &kinds, &stream, &self.payload[..]].concat();
+        connection.write_all(&frame).await.unwrap();
+    }
+
+    async fn read(connection: &mut TcpStream) -> Self {
+        let mut head = [0; 9];
+        let reading = connection.read_exact(&mut head);
+        tokio::time::timeout(LONG, reading).await.unwrap().unwrap();
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        let reading = connection.read_exact(&mut payload);
+        tokio::time::timeout(LONG, reading).await.unwrap().unwrap();
+        Self {
+            kind,
+            flags,
+            stream: u32::from_be_bytes(stream),
+            payload,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_still_comes_of_a_refused_upload_is_read_behind_the_answer() {
+    let (_users, larder) = guarded().await;
+    let connection = &mut TcpStream::connect(larder.address()).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    connection.write_all(preface).await.unwrap();
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0: the answer's body has to wait.
+    let settings = Frame::new(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    settings.write(connection).await;
+    // larder's own hold from when they are acknowledged, its window from when it says so.
+    while {
+        let frame = Frame::read(connection).await;
+        if frame.kind == SETTINGS && frame.flags != ACK {
+            Frame::new(SETTINGS, ACK, 0, b"").write(connection).await;
+        }
+        frame.kind != WINDOW_UPDATE
+    } {}
+    let (path, authority) = ("/v2/team/app/blobs/uploads/", larder.address());
+    let text = |text: &str| {
+        let length = u8::try_from(text.len()).unwrap();
+        [&[length][..], text.as_bytes()].concat()
+    };
+    let (path, authority) = (text(path), text(authority));
+    // POST, http, and the literals of :path and :authority. RFC 7541, appendix A.
+    let head = [&b"\x83\x86\x44"[..], &path[..], b"\x41", &authority[..]].concat();
+    let head = Frame::new(HEADERS, END_HEADERS, 1, &head);
+    head.write(connection).await;
+    // As much as comes without being asked for.
+    for _ in 0..64 {
+        let piece = Frame::new(DATA, 0, 1, &[b'x'; 16 * 1024]);
+        piece.write(connection).await;
+    }
+    while Frame::read(connection).await.kind != HEADERS {}
+    // It has refused by now, and would go on to read, again and again.
+    for _ in 0..100 {
+        Frame::new(PING, 0, 0, b"whatever").write(connection).await;
+        loop {
+            let frame = Frame::read(connection).await;
+            assert_ne!(frame.stream, 1, "{frame:?}");
+            if frame.kind == PING {
+                break;
+            }
+        }
+    }
+    let window = Frame::new(WINDOW_UPDATE, 0, 1, &60_000_u32.to_be_bytes());
+    window.write(connection).await;
+    let (mut is_answered, mut is_read) = (false, false);
+    while !is_answered || !is_read {
+        let frame = Frame::read(connection).await;
+        if frame.stream == 1 {
+            is_answered |= frame.kind == DATA && frame.flags & END_STREAM != 0;
+            is_read |= frame.kind == WINDOW_UPDATE;
+        }
+    }
+    let end = Frame::new(DATA, END_STREAM, 1, b"");
+    end.write(connection).await;
     larder.finish().await;
 }
 

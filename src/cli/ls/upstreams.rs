@@ -56,7 +56,7 @@ fn fitted(line: &str, width: usize) -> String {
 }
 
 fn word(note: &UpstreamNote, now: SystemTime) -> &'static str {
-    let until = note.limited_until.and_then(UpstreamsHint::time);
+    let until = note.limited();
     if until.is_some_and(|until| until > now) {
         return "limited";
     }
@@ -73,7 +73,7 @@ fn cells(name: &str, note: &UpstreamNote, now: SystemTime) -> [String; 6] {
         let time = seconds.and_then(UpstreamsHint::time);
         time.map_or_else(dash, |time| ago(time, now))
     };
-    let until = note.limited_until.and_then(UpstreamsHint::time);
+    let until = note.limited();
     let left = until.and_then(|until| until.duration_since(now).ok());
     let why = match (left, &note.reason) {
         (Some(left), _) => format!("wants to be left alone for {}", short(left)),
@@ -121,7 +121,7 @@ fn as_json(name: &str, note: &UpstreamNote, is_default: bool) -> Value {
         },
         "since": note.since.and_then(time),
         "reason": note.reason,
-        "limited_until": note.limited_until.and_then(time),
+        "limited_until": note.limited().and_then(date),
         "budget": budget,
     })
 }

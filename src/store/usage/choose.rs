@@ -244,12 +244,20 @@ pub(super) fn spared(picture: &Picture, kept: &Kept) -> Spared {
         Some((picture.known(name)?, picture.digests.known(digest)?))
     };
     spared.extend(kept.held.iter().filter_map(found));
-    for (place, id) in kept.arriving.iter().filter_map(found) {
+    // Up to the index that the image is a part of.
+    let mut waiting: Vec<(Place, Id)> = kept.arriving.iter().filter_map(found).collect();
+    let mut seen: HashSet<(Place, Id)> = HashSet::new();
+    while let Some((place, id)) = waiting.pop() {
         let revisions = picture.repository(place).map(|it| &it.revisions);
         let namers = revisions.into_iter().flatten();
         let namers = namers.filter(|(_, revision)| revision.named.contains(&id));
-        spared.extend(namers.map(|(namer, _)| (place, *namer)));
+        waiting.extend(
+            namers
+                .map(|(namer, _)| (place, *namer))
+                .filter(|it| seen.insert(*it)),
+        );
     }
+    spared.extend(seen);
     keep_attached(picture, &mut spared);
     spared
 }

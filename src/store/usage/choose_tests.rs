@@ -239,7 +239,15 @@ fn an_image_whose_layer_is_arriving_stays() {
         ..Kept::default()
     };
     let story = three().manifest(M, "d", &["a3"], "", 0);
-    let (goes, _) = story.goes(9999, &kept, &["a", "b", "c", "d"]);
+    let all = ["a", "b", "c", "d", "e", "i", "j"];
+    let (goes, _) = story.goes(9999, &kept, &all);
+    assert_eq!(goes, ["a", "b", "c"]);
+    // So does what it is a part of, with all that is part of that.
+    let story = story
+        .image(M, "e", &["e1"], 0)
+        .manifest(M, "i", &["d", "e"], "", 0)
+        .manifest(M, "j", &["i"], "", 0);
+    let (goes, _) = story.goes(9999, &kept, &all);
     assert_eq!(goes, ["a", "b", "c"]);
 }
 

@@ -1,5 +1,8 @@
 //! What can be done by the API, and what keeps foreign pages from it.
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::{act, api, pull};
@@ -202,6 +205,78 @@ async fn a_held_tag_stays_what_it_is_until_it_is_let_go() {
     assert_eq!(act(&larder, "DELETE", at).await.status, 204);
     assert_eq!(act(&larder, "DELETE", at).await.status, 404);
     assert_eq!(manifest(&larder).await, new.digest());
+    larder.finish().await;
+}
+
+/// A directory of a mirror's marks, put there whole: who looks meanwhile sees nothing of it, or all.
+fn mark_by_hand(larder: &Larder, directory: &str, text: &str) -> PathBuf {
+    let beside = larder.root().join(directory);
+    fs::create_dir(&beside).unwrap();
+    fs::write(beside.join("1"), text).unwrap();
+    let mirror = larder.tree().join("repositories/docker.io/library/x");
+    let place = mirror.join("_mirror").join(directory);
+    fs::rename(beside, &place).unwrap();
+    place
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_and_a_hold_made_or_removed_by_hand_count_once_somebody_looks() {
+    let hub = Hub::start().await;
+    let (old, new) = (Image::random(10, &[1000]), Image::random(11, &[1000]));
+    hub.push("library/x", "1", &old);
+    let larder = Options::mirror_of(&hub).never_fresh().start().await;
+    pull(&larder, "library/x", "1", &old).await;
+    hub.push("library/x", "1", &new);
+    let marked = async |key: &str| {
+        let tag = listed(&larder, "docker.io/library/x", "1").await;
+        tag[key].as_bool().expect("a tag")
+    };
+    let goes_next = async || {
+        let next = api(&larder, "evictions").await["next"].clone();
+        next[0]["repository"] == "docker.io/library/x"
+    };
+    until("it is known what would go", async || goes_next().await).await;
+    assert!(!marked("pinned").await && !marked("held").await);
+    let pins = mark_by_hand(&larder, "pins", "");
+    let holds = mark_by_hand(&larder, "holds", &old.digest());
+    until("the pin is seen", async || marked("pinned").await).await;
+    until("the hold is seen", async || marked("held").await).await;
+    assert!(!goes_next().await);
+    hub.clear_log();
+    let manifest = larder.get("/v2/library/x/manifests/1").await;
+    assert_eq!(manifest.body, old.manifest_bytes());
+    assert!(hub.asked().is_empty(), "{:?}", hub.asked());
+    for (place, aside) in [(pins, "pins"), (holds, "holds")] {
+        fs::rename(place, larder.root().join(aside)).unwrap();
+    }
+    until("neither is there", async || {
+        !marked("pinned").await && !marked("held").await
+    })
+    .await;
+    let manifest = larder.get("/v2/library/x/manifests/1").await;
+    assert_eq!(manifest.body, new.manifest_bytes());
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_made_by_hand_is_not_missed_because_larder_changed_the_repository_after_it() {
+    let hub = Hub::start().await;
+    let images = [12, 13].map(|seed| Image::random(seed, &[1000]));
+    hub.push("library/x", "1", &images[0]);
+    hub.push("library/x", "2", &images[1]);
+    let larder = Options::mirror_of(&hub).start().await;
+    pull(&larder, "library/x", "1", &images[0]).await;
+    let name = "docker.io/library/x";
+    assert_eq!(listed(&larder, name, "1").await["pinned"], false);
+    // What larder itself makes beside the pins would have all of it looked at again.
+    let mirror = larder.tree().join("repositories").join(name);
+    let is_written = async || mirror.join("_mirror/used").is_dir();
+    until("it is written down that it was used", is_written).await;
+    mark_by_hand(&larder, "pins", "");
+    pull(&larder, "library/x", "2", &images[1]).await;
+    assert_eq!(listed(&larder, name, "2").await["pinned"], false);
+    let is_seen = async || listed(&larder, name, "1").await["pinned"] == true;
+    until("the pin is seen", is_seen).await;
     larder.finish().await;
 }
 

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::registry::assert_pullable;
-use crate::support::hub::Hub;
+use crate::support::hub::{Fault, FaultId, Hub, What, Where};
+use crate::support::image::noise;
 use crate::support::programs::Options;
 
 fn bounded(hub: &Hub, bytes: u64) -> Options {
@@ -141,6 +142,80 @@ async fn pinned_and_held_images_stay_and_a_reload_changes_which() {
     let is_gone = || !lists(&larder, "app", pinned);
     until("the first image is gone", is_gone).await;
     assert!(has(&larder, "app", held) && has(&larder, "app", c));
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_which_a_layer_is_being_fetched_stays_however_old_it_is() {
+    let hub = Hub::start().await;
+    let (old, other) = (image(1, [200, 300]), image(2, [200, 100]));
+    hub.push("library/app", "old", &old);
+    hub.push("library/app", "other", &other);
+    let mut larder = bounded(&hub, 700_000).start().await;
+    // Its client was killed before the last layer.
+    let last = old.layer_digests()[1].clone();
+    let manifest = larder.get("/v2/library/app/manifests/old").await;
+    assert_eq!(manifest.status, 200);
+    for (digest, _) in old.blobs() {
+        if digest != last {
+            let path = format!("/v2/library/app/blobs/{digest}");
+            assert_eq!(larder.get(&path).await.status, 200);
+        }
+    }
+    recorded(&larder, &old, 0).await;
+    pull(&larder, "library/app", "other", &other).await;
+    recorded(&larder, &other, 0).await;
+    start_hours_later(&mut larder).await;
+    // It is the oldest, and this is more than there is room for.
+    let got = larder.get(&format!("/v2/library/app/blobs/{last}")).await;
+    assert!(got.status == 200 && got.complete, "{got:?}");
+    larder.logged("room was made images=1 ").await;
+    assert!(has(&larder, "app", &old), "{}", larder.log());
+    assert!(!lists(&larder, "app", &other));
+    larder.finish().await;
+}
+
+/// Begins to fetch a blob of which the hub gives no more than the beginning. By then its room is
+/// promised to it.
+async fn half(larder: &Larder, hub: &Hub, digest: &str) -> (FaultId, reqwest::Response) {
+    let place = Where::blobs().get().digest(digest);
+    let gate = hub.fault(Fault::on(place).does(What::Gate(Some(100_000))));
+    let path = format!("/v2/library/new/blobs/{digest}");
+    let asked = larder.request("GET", &path).send().await;
+    (gate, asked.expect("the head of an answer"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_in_the_background_for_what_has_not_come_yet() {
+    let hub = Hub::start().await;
+    let images = [1, 2, 3].map(|seed| image(seed, [200, 100]));
+    for (image, tag) in images.iter().zip(["a", "b", "c"]) {
+        hub.push("library/app", tag, image);
+    }
+    let new = hub.put_blob("library/new", noise(4, 0, 600_000));
+    let mut larder = bounded(&hub, 9_000_000).start().await;
+    for (image, tag) in images.iter().zip(["a", "b", "c"]) {
+        pull(&larder, "library/app", tag, image).await;
+        recorded(&larder, image, 0).await;
+    }
+    start_hours_later(&mut larder).await;
+    let (gate, mut coming) = half(&larder, &hub, &new).await;
+    // There is room for two of what is here, and none for what is coming.
+    larder.reconfigure(&["cache", "maxsize"], json!(800_000));
+    larder.hang_up().await;
+    larder.logged("room was made images=").await;
+    let log = larder.log();
+    assert!(log.contains("room was made images=1 "), "{log}");
+    assert!(!lists(&larder, "app", &images[0]) && lists(&larder, "app", &images[1]));
+    hub.open(gate);
+    let mut came = 0;
+    while let Some(bytes) = coming.chunk().await.expect("the rest") {
+        came += bytes.len();
+    }
+    assert_eq!(came, 600_000);
+    // Now that it has come, it is too much.
+    let is_gone = || !lists(&larder, "app", &images[1]);
+    until("the next image is gone", is_gone).await;
     larder.finish().await;
 }
 

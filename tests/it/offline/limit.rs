@@ -201,6 +201,62 @@ async fn a_restart_does_not_ask_who_wanted_to_be_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_asks_for_no_blob_and_no_token_either_where_those_were_limited() {
+    const LIMIT: &[(&str, &str)] = &[("retry-after", "3600")];
+    let hub = Hub::builder().bearer().start().await;
+    let image = Image::random(1, &[3000]);
+    hub.push("library/x", "1", &image);
+    hub.push("library/cold", "1", &Image::random(2, &[3000]));
+    let layer = format!("/v2/library/x/blobs/{}", image.layer_digests()[0]);
+    for (kind, place, path, others) in [
+        ("blobs", Where::blobs(), &*layer, "revalidated"),
+        ("tokens", Where::tokens(), COLD, "stale"),
+    ] {
+        let mut larder = Options::mirror_of(&hub).never_fresh().start().await;
+        assert_eq!(larder.get(X).await.status, 200);
+        hub.fault(Fault::on(place).does(What::Status(429, LIMIT, "{}")));
+        assert_eq!(larder.get(path).await.status, 429, "{kind}");
+        let key = format!("{kind}_limited_until");
+        let until = |hint: &Value| hint["upstreams"]["docker.io"][&key].as_u64();
+        noted(&larder, |hint| until(hint).is_some()).await;
+        for start in ["the first", "the second"] {
+            larder.kill().await;
+            // So that what the next one writes is known from what this one wrote.
+            rewrite(&larder, |hint| hint["read"] = json!(false));
+            hub.clear_log();
+            larder.start_again().await;
+            larder
+                .logged("limited our requests before this start")
+                .await;
+            let refused = larder.get(path).await;
+            let told = (refused.status, refused.header("retry-after"));
+            assert_eq!(told, (429, "10"), "{kind}, {start}");
+            let of_kind = match kind {
+                "blobs" => hub.blob_gets() + hub.blob_heads(),
+                _ => hub.token_requests(),
+            };
+            assert_eq!(of_kind, 0, "{kind}, {start}: {:?}", hub.asked());
+            let hint = noted(&larder, |hint| hint["read"].is_null()).await;
+            let left = until(&hint).map(|until| until.saturating_sub(now()));
+            let is_kept = left.is_some_and(|left| (3000..=3600).contains(&left));
+            assert!(is_kept, "{kind}, {start}: {hint}");
+            // It holds for nothing else: without a token nothing can be asked, but that is another matter.
+            assert_eq!(larder.get(X).await.cache(), others, "{kind}, {start}");
+        }
+        let listed = larder.run(&["ls", "--upstreams", "--json"]).await;
+        let listed: Value = listed.expect_success().parse().unwrap();
+        assert!(
+            listed["upstreams"][0]["limited_until"].is_string(),
+            "{listed}"
+        );
+        hub.heal_all();
+        larder.hang_up().await;
+        assert_eq!(larder.get(path).await.status, 200, "{kind}");
+        larder.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_clock_has_an_upstream_left_alone_for_ever() {
     const YEAR: u64 = 365 * 24 * 3600;
     let hub = Hub::start().await;
