@@ -24,8 +24,9 @@ use crate::store::{Kind, Repository};
 
 use super::admission::Admitted;
 use super::answer::Answer;
+use super::asked::Asked;
 use super::error::Refusal;
-use super::handler::{Asked, Turn};
+use super::handler::Turn;
 
 pub(super) use refused::{ApiRefusal, told};
 
