@@ -283,6 +283,7 @@ impl Turn {
         You {
             name: caller.name().map(str::to_owned),
             is_anonymous: caller.is_anonymous(),
+            can_log_in: !access.is_open(),
             may: May {
                 delete: can_write && may(Action::Delete) && (mirrors || registry.allows_deleting()),
                 warm: keeps,

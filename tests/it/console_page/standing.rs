@@ -1,7 +1,7 @@
 //! How larder stands: what was saved, the disk, what would go next, the upstreams; and what is told
 //! where there is nothing yet.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{assert_content, visit};
 use crate::support::hub::{Fault, Hub, What, Where};
@@ -126,12 +126,21 @@ async fn where_there_is_nothing_yet_the_page_says_how_it_begins() {
         for words in words {
             browser.shows(words).await;
         }
-        // Where nothing is mirrored, nothing comes from anywhere.
+        // Nobody is asked who he is, and where nothing is mirrored, nothing comes from anywhere.
+        let offered = browser.text("#account").await;
+        let ahead = "return document.querySelector(\"[aria-label^='Fetch an image ahead']\")";
+        assert_eq!(
+            (offered.as_str(), browser.run(ahead).await),
+            ("", Value::Null)
+        );
         assert!(
             !browser.text("main").await.contains("docker pull"),
             "{view}"
         );
     }
+    visit(&browser, &larder, "#/").await;
+    let counted = "const disk = document.querySelector('.amounts')?.parentElement.innerText; return disk && !disk.includes('Still counting')";
+    browser.until(counted).await;
     let hub = Hub::start().await;
     let mirror = Options::mirror_of(&hub).start().await;
     visit(&browser, &mirror, "#/").await;
