@@ -22,7 +22,7 @@ use super::ConfigOption;
   larder doctor                             as larder would run here without a configuration
   larder doctor -c /etc/larder/config.yml   also while larder serves; best as the user that it runs as
 
-It asks each upstream once, unless larder is offline, and writes one small file into the data
+It asks each upstream once, unless larder is offline, and writes one small file into the data \
 directory, which it removes. The exit status is 1 if something is broken.")]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -17,6 +17,10 @@ const GRACE: Duration = Duration::from_hours(1);
 
 /// The command's arguments: those of Distribution, and `--grace`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder garbage-collect -d config.yml       what would go?
+  larder garbage-collect config.yml          remove it, also while larder serves
+  larder garbage-collect -m config.yml       and images that no tag names any more")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,

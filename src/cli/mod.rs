@@ -74,6 +74,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the registry and the mirror (what happens without a command)
+    #[command(after_help = "Examples:
+  larder serve                                       mirror Docker Hub and others on port 5000
+  larder serve /etc/larder/config.yml                as that file says; kill -HUP has it read again
+  REGISTRY_HTTP_ADDR=:8080 larder serve config.yml   one key set otherwise")]
     Serve(ConfigFile),
     /// Remove content that nothing refers to, also while a larder serves it
     GarbageCollect(garbage_collect::Arguments),
@@ -95,6 +99,10 @@ enum Command {
     /// Look whether all is well: disk, clock, upstreams, port, limits; and say what to do
     Doctor(doctor::Arguments),
     /// Show the configuration in force: the built-in one, or a file with the environment applied
+    #[command(after_help = "Examples:
+  larder config > config.yml                         the built-in one, with its comments, to start from
+  larder config /etc/larder/config.yml               is there a mistake in it? what of it has no effect?
+  REGISTRY_CACHE_MAXSIZE=50GB larder config          with what a variable sets")]
     Config(ConfigFile),
     /// Print what makes a shell complete larder's commands and options
     Completions(completions::Arguments),

@@ -16,7 +16,7 @@ use super::ConfigFile;
   larder offline on                   no upstream is asked from now on, also after a restart
   larder offline off -c config.yml    upstreams are asked again
 
-It holds at once for the larder that serves the data directory, and needs none to be running.
+It holds at once for the larder that serves the data directory, and needs none to be running. \
 Downloads under way end within a second, and go on from there when it is off again.")]
 pub(super) struct Arguments {
     /// How to set it; without, says how it is set

@@ -25,8 +25,8 @@ const FEW: usize = 3;
   larder verify --offline -f class.txt --platform linux/amd64 --platform linux/arm64
   larder verify --offline --deep         those under cache.warm, every byte read
 
-Without --offline it reads every byte that is stored. The exit status is 1 if something local is damaged; damage
-in mirrors alone is reported with exit status 0, since it can be fetched again. With --offline the
+Without --offline it reads every byte that is stored. The exit status is 1 if something local is damaged; damage \
+in mirrors alone is reported with exit status 0, since it can be fetched again. With --offline the \
 exit status is 0 if all images are ready, and 1 if not.")]
 pub(super) struct Arguments {
     #[command(flatten)]

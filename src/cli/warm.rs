@@ -27,8 +27,8 @@ use progress::Progress;
   larder warm --compose compose.yml                those that a compose file uses
   larder warm                                      those under cache.warm in the configuration
 
-What is here is not fetched again: run it as often as you like. While a larder serves the data
-directory it is asked over HTTP, at http.addr or --server; LARDER_USERNAME and LARDER_PASSWORD
+What is here is not fetched again: run it as often as you like. While a larder serves the data \
+directory it is asked over HTTP, at http.addr or --server; LARDER_USERNAME and LARDER_PASSWORD \
 say who asks.")]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -139,12 +139,14 @@ impl Console {
     pub(super) async fn disk(&self) -> Value {
         let disk = self.0.registry.disk().await.unwrap_or_default();
         let occupied = self.0.registry.look_soon(Index::occupied).await;
-        disk_json(&disk, occupied)
+        let is_mirror = self.0.registry.names().mirrors_anything();
+        disk_json(&disk, occupied, is_mirror)
     }
 }
 
-fn disk_json(disk: &Disk, occupied: Option<Occupied>) -> Value {
-    let is_counted = disk.mirrors.is_some() && occupied.is_some();
+fn disk_json(disk: &Disk, occupied: Option<Occupied>, is_mirror: bool) -> Value {
+    // Where nothing is mirrored nobody counts mirrors.
+    let is_counted = (disk.mirrors.is_some() || !is_mirror) && occupied.is_some();
     let occupied = occupied.unwrap_or_default();
     // What no tag leads to is counted of mirrors, too.
     let mirrors = disk.mirrors.unwrap_or(occupied.mirrors);

@@ -15,8 +15,9 @@ use crate::oci::{ErrorCode, Route, Target};
 use crate::registry::{Error, Resolved};
 
 use super::api::{ApiNeeds, asks_quietly};
+use super::asked::Asked;
 use super::error::Refusal;
-use super::handler::{Asked, Turn};
+use super::handler::Turn;
 
 /// What a request needs to be allowed.
 pub(super) enum Needs {

@@ -10,10 +10,11 @@ use crate::console::page::{self, File};
 use crate::oci::route::RouteError;
 
 use super::answer::Answer;
+use super::asked::Asked;
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
-use super::handler::{Asked, Turn};
+use super::handler::Turn;
 
 impl Turn {
     /// What is at `/`.

@@ -23,6 +23,7 @@ use crate::traces::Answering;
 use super::admission::{self, Admitted};
 use super::answer::Answer;
 use super::around::{Client, Surroundings, shortened};
+use super::asked::Asked;
 use super::body::{self, Body, Record};
 use super::console;
 use super::error::Refusal;
@@ -88,15 +89,6 @@ pub fn headers(pairs: &[(String, String)]) -> Result<Vec<(HeaderName, HeaderValu
     };
     let header = |pair| parse(pair).ok_or_else(|| HeaderError(pair.0.clone()));
     pairs.iter().map(header).collect()
-}
-
-/// What a request is made of, apart from its body.
-pub(super) struct Asked<'a> {
-    pub(super) parts: &'a Parts,
-    /// As it was sent, any prefix included.
-    pub(super) path: &'a str,
-    pub(super) peer: Peer,
-    pub(super) started: Instant,
 }
 
 /// An answer, and what is known of it.
@@ -197,12 +189,7 @@ impl Turn {
         let access = &self.around.access_log;
         let now = access.is_kept().then(SystemTime::now);
         let span = begin_span(&parts);
-        let asked = Asked {
-            parts: &parts,
-            path: parts.uri.path(),
-            peer,
-            started,
-        };
+        let asked = Asked::new(&parts, peer, started);
         let answered = self.answer_even_so(&asked, &span, &mut incoming).await;
         let Answered {
             mut answer,
@@ -217,7 +204,8 @@ impl Turn {
         let announcement = self.announcement(news, status, &parts, &client, user).await;
         let path = is_logged.then(|| shortened(parts.uri.path(), PATH));
         let mut measured = measured.unwrap_or_else(|| self.measure(&parts, None));
-        measured.answer(status, answer.take_source(), answer.outcome());
+        let source = answer.take_source().or_else(|| asked.looked_in_vain());
+        measured.answer(status, source, answer.outcome());
         let record = Record {
             measured,
             span,

@@ -9,6 +9,7 @@ mod alarm;
 mod answer;
 mod api;
 mod around;
+mod asked;
 mod body;
 mod conditions;
 mod connections;

@@ -16,11 +16,12 @@ use crate::registry::{BlobAnswer, ManifestAnswer, Outcome, Resolved, Want};
 
 use super::admission::Admitted;
 use super::answer::{Answer, Described, FILTERS_APPLIED, Named};
+use super::asked::Asked;
 use super::body::Body;
 use super::conditions;
 use super::error::Refusal;
 use super::events::{News, name_of};
-use super::handler::{Asked, Turn};
+use super::handler::Turn;
 
 impl Turn {
     pub(super) async fn catalog(
@@ -106,10 +107,11 @@ impl Turn {
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
         let source = self.source_of(&resolved);
-        let (manifest, outcome) = self
-            .registry
-            .manifest(&resolved.place, reference, want)
-            .await?;
+        let found = self.registry.manifest(&resolved.place, reference, want);
+        let (manifest, outcome) = match found.await {
+            Ok(found) => found,
+            Err(error) => return Err(asked.in_vain(source, error)),
+        };
         let accepted = header_lines(&asked.parts.headers, &header::ACCEPT);
         let by_tag = matches!(reference, Reference::Tag(_));
         let (manifest, outcome) = match accept::offer(accepted, &manifest.media_type, by_tag) {
@@ -183,7 +185,11 @@ impl Turn {
     ) -> Result<Answer, Refusal> {
         let resolved = self.resolved(admitted, target)?;
         let source = self.source_of(&resolved);
-        let (blob, outcome) = self.registry.blob(&resolved.place, digest, want).await?;
+        let found = self.registry.blob(&resolved.place, digest, want);
+        let (blob, outcome) = match found.await {
+            Ok(found) => found,
+            Err(error) => return Err(asked.in_vain(source, error)),
+        };
         let (headers, named) = (&asked.parts.headers, Named::of(digest));
         let size = blob.size;
         if conditions::is_other(headers, named.etag()) {

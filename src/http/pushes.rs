@@ -13,10 +13,11 @@ use crate::registry::{Chunk, Error};
 use crate::store::{Pusher, Repository, UploadId};
 
 use super::answer::{Answer, SUBJECT, TAG, UPLOAD_UUID};
+use super::asked::Asked;
 use super::body;
 use super::error::Refusal;
 use super::events::News;
-use super::handler::{Asked, Turn};
+use super::handler::Turn;
 
 /// What is done with an upload session that exists.
 pub(super) const UPLOAD_METHODS: &str = "DELETE, GET, HEAD, PATCH, PUT";

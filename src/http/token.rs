@@ -12,8 +12,9 @@ use crate::oci::route::RouteError;
 
 use super::admission::{authorization, header_value};
 use super::answer::Answer;
+use super::asked::Asked;
 use super::error::Refusal;
-use super::handler::{Asked, Turn};
+use super::handler::Turn;
 
 impl Turn {
     pub(super) async fn token(

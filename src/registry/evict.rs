@@ -88,12 +88,12 @@ impl Registry {
             let walk = move || accounts.survey(&|| stopping.is_cancelled());
             let next = match tokio::task::spawn_blocking(walk).await {
                 Ok(Ok(Totals { images, bytes })) => {
-                    let took = started.elapsed();
+                    let Pace { seconds } = Pace::over(started.elapsed());
                     // What a killed eviction left goes at once.
                     let turn = self.inner.room.turn().await;
                     self.evict(Order::default(), turn).await;
                     self.evict_unused().await;
-                    tracing::info!(images, bytes, ?took, "counted what mirrors hold");
+                    tracing::info!(images, bytes, seconds, "counted what mirrors hold");
                     SURVEY
                 }
                 Ok(Err(SurveyError::Stopped)) => return,

@@ -14,7 +14,7 @@ impl Pace {
         Self::over(started.elapsed())
     }
 
-    fn over(took: Duration) -> Self {
+    pub(super) fn over(took: Duration) -> Self {
         let seconds = (took.as_secs_f64() * 1e6).round() / 1e6;
         Self { seconds }
     }

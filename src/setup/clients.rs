@@ -37,7 +37,7 @@ fn general(about: &About) -> Vec<String> {
     if about.is_loopback() {
         let address = &about.address;
         notes.push(format!(
-            "{address} is reached from this machine only. Other machines need --address with a name or an address that they reach."
+            "{address} is reached from this machine only. For others, let larder listen where they reach it (http.addr), and name that with larder setup --address."
         ));
     }
     notes

@@ -145,8 +145,8 @@ pub struct FileText {
 }
 
 impl FileText {
-    /// The file with this in it: what was there stays, with its comments and its order. A file that
-    /// says all of it already stays as it is, byte for byte.
+    /// The file with this in it: what was there stays, with its comments, its order and the ends of
+    /// its lines. A file that says all of it already stays as it is, byte for byte.
     ///
     /// # Errors
     /// Where the file cannot be read, or says something that contradicts this. Nothing is guessed.
@@ -157,7 +157,15 @@ impl FileText {
         {
             return Ok(self.text.clone());
         }
-        self.wants.merged(before, &self.text)
+        let lines = before.matches('\n').count();
+        if lines == 0 || before.matches("\r\n").count() < lines {
+            return self.wants.merged(before, &self.text);
+        }
+        // Written on Windows, where all of its lines end so: they still do.
+        let after = self
+            .wants
+            .merged(&before.replace("\r\n", "\n"), &self.text)?;
+        Ok(after.replace('\n', "\r\n"))
     }
 }
 

@@ -344,3 +344,35 @@ fn certificates_stand_beside_each_other() {
     assert!(both.starts_with(other) && both.contains("AAAA"));
     assert_eq!(ca.merged(&both), Ok(both.clone()));
 }
+
+#[test]
+fn lines_that_end_as_on_windows_still_do() {
+    for (client, end, before) in [
+        (Client::Docker, "daemon.json", "{\n}\n"),
+        (Client::Docker, "daemon.json", "{\n  \"mtu\": 1400\n}"),
+        (
+            Client::Containerd,
+            "ghcr.io/hosts.toml",
+            "# ours\n[host.\"https://old\"]\n  capabilities = [\"pull\"]\n",
+        ),
+        (
+            Client::Podman,
+            "registries.conf",
+            "# ours\n[[registry]]\nlocation = \"docker.io\"\n",
+        ),
+        (
+            Client::Buildkit,
+            "buildkitd.toml",
+            "debug = true # yes\n[registry.\"docker.io\"]\n  mirrors = [\n    \"old\",\n  ]\n",
+        ),
+        (
+            Client::K3s,
+            "registries.yaml",
+            "# k3s\nmirrors:\n  docker.io:\n    endpoint:\n    - https://old\n",
+        ),
+    ] {
+        let windows = |text: &str| text.replace('\n', "\r\n");
+        let after = merge(client, end, &windows(before));
+        assert_eq!(after, windows(&merge(client, end, before)), "{client:?}");
+    }
+}

@@ -37,7 +37,7 @@ pub(super) struct Client {
     pub(super) namespace: Option<String>,
     pub(super) transport: Transport,
     pub(super) availability: Arc<Availability>,
-    tokens: Tokens,
+    pub(super) tokens: Tokens,
     /// Docker Hub's pull limit is about manifests; blobs stay free, and the other way round.
     manifests: Gate,
     blobs: Gate,
@@ -203,10 +203,16 @@ impl Client {
         self.availability.forget();
     }
 
+    /// A path at this upstream, beside `/v2/`.
+    pub(super) fn beside(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", self.url.path()));
+        url
+    }
+
     /// `/v2/<rest>` at this upstream.
     pub(super) fn endpoint(&self, rest: &str) -> Url {
-        let mut url = self.url.clone();
-        url.set_path(&format!("{}v2/{rest}", self.url.path()));
+        let mut url = self.beside(&format!("v2/{rest}"));
         if let Some(namespace) = &self.namespace {
             url.query_pairs_mut().append_pair("ns", namespace);
         }

@@ -221,7 +221,7 @@ impl Tokens {
     }
 
     /// Basic is only ever asked for at home: credentials in hand, they are what to send.
-    fn basic(&self) -> Result<Grant, UpstreamError> {
+    pub(super) fn basic(&self) -> Result<Grant, UpstreamError> {
         let account = self.account.as_ref().ok_or(UpstreamError::Denied)?;
         let header = account
             .usable(Instant::now())

@@ -9,7 +9,7 @@
 //! request and follows where it leads, `retry` sends it again, `challenge`, `token` and
 //! `credentials` say how to identify ourselves and `grant` does it, `client` puts all that
 //! together, `pages` reads lists, and `manifest`, `blob`, `tags` and `referrers` each make something
-//! of the answers. Whether to ask at all is for `line` (may we?), `availability` (is anybody
+//! of the answers; `larder` asks one of our own for what its page shows. Whether to ask at all is for `line` (may we?), `availability` (is anybody
 //! there?) and `budget` (how often still?).
 
 mod address;
@@ -22,6 +22,7 @@ mod credentials;
 mod error;
 mod grant;
 mod hello;
+mod larder;
 mod line;
 mod manifest;
 mod pages;
@@ -35,6 +36,8 @@ mod transport;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
 
 use crate::metrics::Source;
 use crate::oci::{Digest, Reference, Referrer, RepositoryName, Tag};
@@ -155,6 +158,14 @@ impl Upstream {
     /// Whether anybody is there, asked once and without saying who we are.
     pub async fn hello(&self) -> Result<Hello, UpstreamError> {
         let asking = hello::hello(&self.client);
+        self.client.transport.line.until_cut(asking).await
+    }
+
+    /// What an upstream that is a larder answers below `/api/v1/`, as `docs/api.md` has it: asked
+    /// once, and with the credentials from the start. Anything but a 200 is an error, and so is an
+    /// HTML page.
+    pub async fn larder(&self, path: &str, query: &[(&str, &str)]) -> Result<Bytes, UpstreamError> {
+        let asking = larder::read(&self.client, path, query);
         self.client.transport.line.until_cut(asking).await
     }
 

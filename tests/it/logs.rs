@@ -75,6 +75,51 @@ async fn as_json_every_number_is_a_number() {
     let [bytes, seconds, speed] =
         ["bytes", "seconds", "speed"].map(|it| filled[it].as_f64().unwrap());
     assert!((speed - bytes / seconds).abs() < 1.0, "{filled}");
+    until("the start has counted", async || {
+        !lines(&larder, "counted what mirrors hold").is_empty()
+    })
+    .await;
+    for counted in lines(&larder, "counted what mirrors hold") {
+        assert!(counted["seconds"].is_number(), "{counted}");
+    }
+    drop(larder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_comes_to_nothing_says_where_it_was_looked_for() {
+    let hub = Hub::start().await;
+    let larder = Options::mirror_of(&hub)
+        .set(
+            &["log"],
+            json!({ "formatter": "json", "accesslog": { "disabled": true } }),
+        )
+        .start()
+        .await;
+    larder.push_blob("team/app", b"content").await;
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let paths = [
+        ("/v2/library/x/manifests/1".to_owned(), 404, "docker.io"),
+        (format!("/v2/library/x/blobs/{digest}"), 404, "docker.io"),
+        ("/v2/team/app/manifests/1".to_owned(), 404, "local"),
+    ];
+    for (path, status, _) in &paths {
+        assert_eq!(larder.get(path).await.status, *status, "{path}");
+    }
+    hub.down().await;
+    let down = "/v2/library/y/manifests/1".to_owned();
+    assert_eq!(larder.get(&down).await.status, 502);
+    for (path, status, upstream) in paths.into_iter().chain([(down, 502, "docker.io")]) {
+        until("its line is there", async || {
+            let answers = lines(&larder, "answered");
+            let line = answers.iter().find(|line| line["path"] == path.as_str());
+            line.is_some_and(|line| {
+                assert_eq!(line["status"], status, "{line}");
+                assert_eq!(line["upstream"], upstream, "{line}");
+                true
+            })
+        })
+        .await;
+    }
     drop(larder);
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::registry::{assert_pullable, delete};
 use crate::support::hub::Hub;
 use crate::support::image::Image;
-use crate::support::programs::{Larder, Options};
+use crate::support::programs::{Htpasswd, Larder, Options};
 use crate::support::tree::files;
 use crate::support::until::until;
 
@@ -395,5 +395,121 @@ async fn where_there_is_nothing_to_list_that_is_said() {
     let wrong = larder.run(&["list", "--all"]).await;
     let told = "there is no command list";
     assert!(!wrong.success && wrong.stderr.contains(told), "{wrong:?}");
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_larder_elsewhere_is_listed_as_its_directory_is() {
+    let hub = Hub::start().await;
+    let index = Image::index(vec![(image(1), "amd64"), (image(2), "arm64")]);
+    let held = image(3);
+    hub.push("library/multi", "1", &index);
+    hub.push("library/held", "20", &held);
+    let larder = Options::mirror_of(&hub)
+        .set(&["cache", "pin"], json!(["multi:*"]))
+        .set(&["cache", "hold"], json!({"held:20": held.digest()}))
+        .start()
+        .await;
+    let server = ["--server", larder.address()];
+    let said = larder.run(&[&["ls"], &server[..]].concat()).await;
+    let said = said.expect_success();
+    assert!(said.starts_with("nothing is here yet"), "{said}");
+    let multi = "/v2/library/multi/manifests/1";
+    assert_eq!(larder.get(multi).await.status, 200);
+    let child = &index.children()[1];
+    assert_pullable(&larder, "library/multi", &child.digest(), child).await;
+    assert_pullable(&larder, "library/held", "20", &held).await;
+    larder.push("team/app", "1", &held).await;
+    larder.push("team/app", "2", &held).await;
+    // Nobody is sure of the second in which something was last used, and the API tells for which
+    // platform an image is that is for one only.
+    let comparable = |mut listed: Value| {
+        for image in listed["images"].as_array_mut().expect("images") {
+            image["used"].take();
+            if image["platforms"]["listed"] == 1 {
+                image["platforms"].take();
+            }
+        }
+        listed
+    };
+    let mut here = comparable(ls(&larder, &[]).await);
+    let told = comparable(ls(&larder, &server).await);
+    assert_eq!(here["images"].as_array().map(Vec::len), Some(4));
+    here["bytes"].take();
+    assert_eq!(told, here);
+    for wanted in [&["app"][..], &["team/app"], &["multi", "*:2"], &["none"]] {
+        let asked = [&server[..], wanted].concat();
+        assert_eq!(names(&larder, &asked).await, names(&larder, wanted).await);
+    }
+    let table = larder.run(&[&["ls"], &server[..]].concat()).await;
+    let table = table.expect_success();
+    assert!(table.contains("library/multi:1"), "{table}");
+    assert!(table.ends_with("3 images, 4 tags\n"), "{table}");
+    let upstreams = [&["ls", "--upstreams"], &server[..]].concat();
+    let said = larder.run(&upstreams).await.expect_success();
+    assert!(said.contains("docker.io  up"), "{said}");
+
+    let absent = larder.run(&["ls", "--server", "127.0.0.1:9"]).await;
+    assert!(
+        !absent.success && absent.stderr.contains("cannot be reached"),
+        "{absent:?}"
+    );
+    let url = hub.url();
+    let other = larder.run(&["ls", "--server", &url]).await;
+    assert!(
+        !other.success && other.stderr.contains("is it a larder"),
+        "{other:?}"
+    );
+    larder.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_larder_elsewhere_each_lists_what_he_may_pull() {
+    let users = Htpasswd::new(&[("anna", "anna's"), ("bob", "bob's")]);
+    let home = tempfile::tempdir().expect("a directory");
+    let open = Options::registry().on(home.path()).start().await;
+    for name in ["team/app", "bob/own", "open/app"] {
+        open.push(name, "1", &image(1)).await;
+    }
+    open.finish().await;
+    let rules = json!([
+        { "who": ["anna"], "may": ["pull"], "names": ["team/*"] },
+        { "who": "*", "may": ["pull"], "names": "{user}/*" },
+        { "who": "anonymous", "may": ["pull"], "names": "open/*" },
+    ]);
+    let larder = Options::registry()
+        .on(home.path())
+        .set(
+            &["auth", "htpasswd"],
+            json!({ "realm": "here", "path": users.path() }),
+        )
+        .set(&["auth", "rules"], rules)
+        .start()
+        .await;
+    let list = ["ls", "-q", "--server", larder.address()];
+    let as_user = |name, password| {
+        let user = [("LARDER_USERNAME", name), ("LARDER_PASSWORD", password)];
+        let larder = &larder;
+        async move { larder.run_as(&user, &list).await }
+    };
+    for (name, password, listed) in [
+        ("anna", "anna's", "open/app:1\nteam/app:1\n"),
+        ("bob", "bob's", "bob/own:1\nopen/app:1\n"),
+        // Nobody is asked who he is where something may be pulled without saying so.
+        ("", "", "open/app:1\n"),
+    ] {
+        assert_eq!(as_user(name, password).await.expect_success(), listed);
+    }
+    for (name, password, said) in [
+        ("anna", "guessed", "refused LARDER_USERNAME"),
+        ("anna", "", "set both"),
+    ] {
+        let refused = as_user(name, password).await;
+        assert!(
+            !refused.success && refused.stderr.contains(said),
+            "{refused:?}"
+        );
+        assert!(!refused.stderr.contains("guessed"), "{refused:?}");
+    }
     larder.finish().await;
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::hub::{Fault, Hub, What, Where};
 use crate::support::image::{Image, sha256};
 use crate::support::inside::{Inside, Paper, Wanted};
+use crate::support::listening::listen;
 use crate::support::programs::{Dockerd, File};
 use crate::support::receiver::{Manner, Receiver};
 use crate::support::until::until;
@@ -489,7 +490,7 @@ async fn neither_the_log_nor_the_counters_show_an_endpoints_secrets() {
     let lines = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || paper.clone());
-    let _logging = tracing::subscriber::set_default(lines.finish());
+    let _listening = listen(lines.finish());
     let receiver = Receiver::start().await;
     receiver.next([Manner::Status(500)]);
     let (address, mut known) = (receiver.address(), endpoint(&receiver));

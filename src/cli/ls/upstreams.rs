@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::store::{BudgetNote, UpstreamNote, UpstreamState, UpstreamsHint};
 
+use super::row::{ago, date, short};
 use super::table::{Table, width};
-use super::{ago, date, short};
+
+const HEAD: [&str; 6] = ["UPSTREAM", "STATE", "SINCE", "PULLS LEFT", "TOLD", "WHY"];
 
 pub(super) fn list(config: &Config, is_json: bool, now: SystemTime) -> String {
     let hint = UpstreamsHint::read(&config.storage.root).unwrap_or_default();
@@ -33,10 +35,26 @@ pub(super) fn list(config: &Config, is_json: bool, now: SystemTime) -> String {
             json!({"offline": is_offline, "upstreams": upstreams, "written": time(hint.written)});
         return format!("{all:#}\n");
     }
-    let mut table = Table::new(["UPSTREAM", "STATE", "SINCE", "PULLS LEFT", "TOLD", "WHY"]);
+    let mut table = Table::new(HEAD);
     for (name, note) in notes {
         table.add(cells(name, note, now));
     }
+    written(&table, is_offline)
+}
+
+/// The same, as a larder elsewhere tells it.
+pub(super) fn told(told: &Value, is_json: bool, now: SystemTime) -> String {
+    if is_json {
+        return format!("{told:#}\n");
+    }
+    let mut table = Table::new(HEAD);
+    for upstream in told["upstreams"].as_array().into_iter().flatten() {
+        table.add(told_cells(upstream, now));
+    }
+    written(&table, told["offline"] == true)
+}
+
+fn written<const N: usize>(table: &Table<N>, is_offline: bool) -> String {
     let text = table.text(None);
     let text = match width() {
         // The reason stands last: whoever wants all of it can make room for it.
@@ -48,6 +66,38 @@ pub(super) fn list(config: &Config, is_json: bool, now: SystemTime) -> String {
     } else {
         text
     }
+}
+
+fn told_cells(told: &Value, now: SystemTime) -> [String; 6] {
+    // It goes to a terminal, and another program has written it.
+    let text = |value: &Value| {
+        let shown = value.as_str().unwrap_or_default().chars();
+        shown.filter(|c| !c.is_control()).collect::<String>()
+    };
+    let time = |value: &Value| humantime::parse_rfc3339(value.as_str()?).ok();
+    let dash = || "-".to_owned();
+    let pulls = &told["pulls"];
+    let left = match (&pulls["remaining"], &pulls["limit"]) {
+        (Value::Number(remaining), Value::Number(limit)) => format!("{remaining} of {limit}"),
+        _ => dash(),
+    };
+    let until = time(&told["until"]).and_then(|until| until.duration_since(now).ok());
+    let state = match text(&told["state"]).as_str() {
+        "unknown" => dash(),
+        state => state.to_owned(),
+    };
+    [
+        text(&told["name"]),
+        state,
+        dash(),
+        left,
+        time(&pulls["seen"]).map_or_else(dash, |seen| ago(seen, now)),
+        until.map_or_else(|| text(&told["reason"]), left_alone),
+    ]
+}
+
+fn left_alone(time: Duration) -> String {
+    format!("wants to be left alone for {}", short(time))
 }
 
 fn fitted(line: &str, width: usize) -> String {
@@ -76,7 +126,7 @@ fn cells(name: &str, note: &UpstreamNote, now: SystemTime) -> [String; 6] {
     let until = note.limited();
     let left = until.and_then(|until| until.duration_since(now).ok());
     let why = match (left, &note.reason) {
-        (Some(left), _) => format!("wants to be left alone for {}", short(left)),
+        (Some(left), _) => left_alone(left),
         (None, Some(reason)) => reason.clone(),
         (None, None) => String::new(),
     };

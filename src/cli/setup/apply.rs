@@ -128,7 +128,9 @@ fn target(path: &Path, root: &Path) -> Result<PathBuf, String> {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => " (as root it can be)",
+        io::ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
+            " (as root it can be)"
+        }
         _ => "",
     }
 }
@@ -256,6 +258,8 @@ fn write(change: &Change) -> Result<Option<PathBuf>, String> {
         .and_then(|()| File::open(directory)?.sync_all());
     if let Err(error) = written {
         drop(fs::remove_file(&part));
+        // Of what has not been changed nobody needs a copy.
+        drop(copy.map(fs::remove_file));
         return Err(wrong(error));
     }
     Ok(copy)

@@ -28,9 +28,9 @@ use about::Address;
   larder setup k3s --address 192.168.1.10:5000
   larder setup podman --address https://registry.example.com --apply --yes
 
-What is said is for the larder of the configuration: its address is http.host, or else http.addr with
-an address of this machine. On another machine give it the server's configuration, or --address
-and the upstreams as in that one. Where it asks for a password, LARDER_USERNAME and LARDER_PASSWORD
+What is said is for the larder of the configuration: its address is http.host, or else http.addr with \
+an address of this machine. On another machine give it the server's configuration, or --address \
+and the upstreams as in that one. Where it asks for a password, LARDER_USERNAME and LARDER_PASSWORD \
 say who asks for --check.")]
 pub(super) struct Arguments {
     /// Which client

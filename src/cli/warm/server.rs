@@ -33,12 +33,7 @@ pub(super) fn of(config: &Config, ca: Option<&Path>) -> Result<Target, String> {
 
 fn asked(url: Url, ca: Option<&Path>, names: Vec<String>) -> Result<Target, String> {
     let shown = format!("the larder at {url}");
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let credentials = match (variable("LARDER_USERNAME"), variable("LARDER_PASSWORD")) {
-        (Some(username), Some(password)) => Some(Credentials { username, password }),
-        (None, None) => None,
-        _ => return Err("set both LARDER_USERNAME and LARDER_PASSWORD, or none".to_owned()),
-    };
+    let credentials = credentials()?;
     let settings = Settings {
         name: "the server".to_owned(),
         url,
@@ -61,6 +56,16 @@ fn asked(url: Url, ca: Option<&Path>, names: Vec<String>) -> Result<Target, Stri
         names,
         shown,
     })
+}
+
+/// Who asks a server, as the environment says.
+pub(in super::super) fn credentials() -> Result<Option<Credentials>, String> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match (variable("LARDER_USERNAME"), variable("LARDER_PASSWORD")) {
+        (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
+        (None, None) => Ok(None),
+        _ => Err("set both LARDER_USERNAME and LARDER_PASSWORD, or none".to_owned()),
+    }
 }
 
 /// Where the server of this configuration can be reached from this machine.

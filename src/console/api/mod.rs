@@ -27,6 +27,8 @@ pub struct You {
     pub name: Option<String>,
     /// Whether nothing is known of him.
     pub is_anonymous: bool,
+    /// Whether anybody can say who he is: if not, everybody may do everything.
+    pub can_log_in: bool,
     /// What he may do, somewhere or with what is shown.
     pub may: May,
 }
@@ -70,6 +72,7 @@ impl Console {
             "readonly": registry.is_read_only(),
             "address": at.host,
             "tls": at.is_tls,
+            "login": you.can_log_in,
             "you": {
                 "name": you.name,
                 "anonymous": you.is_anonymous,

@@ -17,6 +17,7 @@ export function button(label, which, may, why, then, text = "") {
 
 function why(what) {
   const { name: who } = state.about?.you ?? {};
+  if (state.about?.login === false) return `Nobody may ${what} here`;
   return who ? `${who} may not ${what} here` : `You may not ${what} here. Log in as somebody who may`;
 }
 
@@ -162,6 +163,8 @@ function watch(id) {
 
 /** The button that opens the dialogue, where it may be used. */
 export function warmButton() {
+  // Nobody may where nothing is mirrored.
+  if (state.about?.login === false && !state.about.you.may.warm) return null;
   return button("Fetch an image ahead", "warm", state.about?.you.may.warm, why("fetch images ahead"), () => warmDialog(), "Fetch ahead");
 }
 

@@ -105,8 +105,8 @@ function account() {
   const you = state.about?.you;
   if (you?.name) fill(place, h("span", { class: "who" }, name(you.name)), h("button", { class: "quiet", type: "button", onclick: leave }, "Log out"));
   else if (isLoggedIn()) fill(place, h("button", { class: "quiet", type: "button", onclick: leave }, "Log out"));
-  // Where nobody has to log in, strangers may do what only users may elsewhere.
-  else if (you?.anonymous && you.may.warm) fill(place);
+  // Where nobody is asked who he is there is nothing to log in to.
+  else if (state.about?.login === false) fill(place);
   else fill(place, h("a", { class: "button quiet", href: "#/login" }, "Log in"));
 }
 

@@ -73,7 +73,7 @@ function about(one, tag) {
     ["Digest", h("span", { class: "withcopy" }, h("code", { title: one.digest }, short(one.digest)), copyButton(one.digest, "digest"))],
     ["Size", bytes(one.size), tag?.tag.shared ? h("span", { class: "soft" }, `, ${bytes(tag.tag.own)} of it nowhere else`) : null],
     ["Made", config?.created ? when(config.created) : null],
-    ["For", config?.os ? h("bdi", {}, `${config.os}/${config.architecture}`) : null],
+    ["For", config?.os ? [h("bdi", {}, config.os), "/", h("bdi", {}, config.architecture)] : null],
     ["By", config?.author ? foreign(config.author, "span") : null],
     ["Last used", tag ? when(tag.tag.used) : null],
     ["Checked", tag?.tag.dated ? when(tag.tag.dated) : null],

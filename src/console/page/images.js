@@ -6,7 +6,7 @@ import { fill, h, name, path, say, swap } from "./dom.js";
 import { bytes, many, short } from "./format.js";
 import { encode } from "./now.js";
 import { badge, copyButton, empty, failed, origin, pages, when } from "./parts.js";
-import { host, listen, news, state } from "./state.js";
+import { listen, news, state } from "./state.js";
 
 const PAGE = 100;
 
@@ -99,7 +99,7 @@ function bring(link) {
 
 function nothing() {
   if (kept.search || kept.origin) return empty("No repository is like that", "Another word may find it, or no filter at all.");
-  return empty("Nothing is here yet", "Pull a first image through larder:", `docker pull ${host()}/alpine`);
+  return h("div", { class: "empty" }, h("p", { class: "lead" }, "Nothing is here yet"), h("p", {}, h("a", { href: "#/" }, "How it begins")));
 }
 
 function repositoryRow(one, chosen) {

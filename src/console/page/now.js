@@ -44,7 +44,10 @@ function saved(signal) {
     const totals = state.totals;
     if (!totals) return;
     const fresh = state.about?.repositories === 0 && !totals.served && !totals.fetched;
-    if (fresh && !first.firstChild) fill(first, welcome());
+    if (fresh && !first.firstChild) {
+      fill(first, welcome([]));
+      get("upstreams", null, signal).then(({ upstreams }) => fill(first, welcome(upstreams)), () => {});
+    }
     first.hidden = !fresh;
     tell.hidden = fresh;
     say(number, bytes(totals.saved));
@@ -73,13 +76,15 @@ function step() {
   return minutes < 90 ? 60 : minutes < 450 ? 300 : 900;
 }
 
-function welcome() {
+// A registry that mirrors nothing has nothing to pull before somebody pushes.
+function welcome(upstreams) {
   const from = host();
+  const names = upstreams.map(({ name }) => name);
+  const first = names.includes("docker.io") ? ["Docker Hub", "alpine"] : names.length ? [names[0], `${names[0]}/org/app`] : null;
   return [
     h("h2", {}, "Nothing is here yet"),
-    h("p", {}, "Pull a first image. It comes from Docker Hub, and stays:"),
-    copyable(`docker pull ${from}/alpine`),
-    h("p", {}, "Or push one that is yours:"),
+    first && [h("p", {}, "Pull a first image. It comes from ", h("bdi", {}, first[0]), ", and stays:"), copyable(`docker pull ${from}/${first[1]}`)],
+    h("p", {}, first ? "Or push one that is yours:" : "Push a first image:"),
     copyable(`docker tag alpine ${from}/team/app && docker push ${from}/team/app`),
     h("p", { class: "soft" }, "So that docker, containerd, podman and others ask larder by themselves: ", h("a", { href: "#/setup" }, "set them up"), "."),
   ];

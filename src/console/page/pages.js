@@ -66,7 +66,7 @@ export function setup(signal) {
     }
     const all = clients.length ? clients : [byHand()];
     fill(view,
-      h("div", { class: "title" }, h("h1", {}, "Set up clients"), h("span", { class: "soft" }, "for this larder, at ", isOwn(host()) ? "an address that other machines reach" : h("bdi", { class: "mono" }, host()))),
+      h("div", { class: "title" }, h("h1", {}, "Set up clients"), h("span", { class: "soft" }, "for this larder, at ", isOwn(host()) ? whose(clients) : h("bdi", { class: "mono" }, host()))),
       all.length > 1 && h("ul", { class: "jump", "aria-label": "Clients" }, all.map((one) => h("li", {}, h("button", { type: "button", onclick: () => document.getElementById(`client-${one.name}`)?.scrollIntoView() }, one.title || one.name)))),
       all.map(client));
   };
@@ -77,6 +77,13 @@ export function setup(signal) {
 // An address that means another machine on each: the texts name one that all reach.
 function isOwn(address) {
   return /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?$/.test(address);
+}
+
+// Where larder listens on this machine only there is none.
+function whose(clients) {
+  const texts = clients.flatMap(({ files }) => files ?? []).map(({ text }) => text);
+  const isHere = texts.some((text) => /["/](localhost|127\.[\d.]+|\[::1\])[:/"]/.test(text));
+  return isHere ? "an address that this machine alone reaches" : "an address that other machines reach";
 }
 
 // Every server understands a name with its address in front, with nothing set up at all.

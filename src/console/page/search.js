@@ -59,7 +59,7 @@ export function search() {
     location.hash = option.dataset.to;
   };
   const option = (one, index) =>
-    h("div", { role: "option", id: `found-${index}`, "aria-selected": "false", "data-to": one.tag ? `#/image/${encode(one.repository)}:${encode(one.tag)}` : `#/images/${encode(one.repository)}`, onpointerdown: (event) => event.preventDefault(), onclick: (event) => go(event.currentTarget) }, path(one.tag ? `${one.repository}:${one.tag}` : one.repository), origin(one.origin));
+    h("div", { role: "option", id: `found-${index}`, "aria-selected": "false", "data-to": one.tag ? `#/image/${encode(one.repository)}:${encode(one.tag)}` : `#/images/${encode(one.repository)}`, onpointerdown: (event) => event.preventDefault(), onclick: (event) => go(event.currentTarget) }, path(one.tag ? `${one.repository}:${one.tag}` : one.repository), one.origin === "local" ? origin("local") : null);
 
   input.addEventListener("input", () => {
     clearTimeout(timer);

@@ -11,10 +11,11 @@ use crate::oci::{Digest, Image, Platform, Reference, RepositoryName, Tag};
 use crate::store::Kind;
 
 use super::super::answer::Answer;
+use super::super::asked::Asked;
 use super::super::body;
 use super::super::error::Refusal;
 use super::super::events::News;
-use super::super::handler::{Asked, Turn};
+use super::super::handler::Turn;
 use super::{ApiRefusal, answer, closed, may_keep};
 
 /// The largest body that says what is to be fetched, in bytes.

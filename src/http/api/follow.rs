@@ -14,9 +14,10 @@ use crate::console::Follower;
 
 use super::super::admission::authorization;
 use super::super::answer::Answer;
+use super::super::asked::Asked;
 use super::super::body::Body;
 use super::super::error::Refusal;
-use super::super::handler::{Asked, Manners, Turn};
+use super::super::handler::{Manners, Turn};
 use super::{ApiRefusal, closed};
 
 /// How often it is asked again who listens.

@@ -24,8 +24,9 @@ use crate::store::{Kind, Repository};
 
 use super::admission::Admitted;
 use super::answer::Answer;
+use super::asked::Asked;
 use super::error::Refusal;
-use super::handler::{Asked, Turn};
+use super::handler::Turn;
 
 pub(super) use refused::{ApiRefusal, told};
 
@@ -282,6 +283,7 @@ impl Turn {
         You {
             name: caller.name().map(str::to_owned),
             is_anonymous: caller.is_anonymous(),
+            can_log_in: !access.is_open(),
             may: May {
                 delete: can_write && may(Action::Delete) && (mirrors || registry.allows_deleting()),
                 warm: keeps,

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::oci::{Image, Platform};
 
 use super::super::Registry;
+use super::super::pace::Pace;
 use super::{News, Source, Warmed, Wishes, warm};
 
 /// How many layers a round fetches at once: people who pull meanwhile have the larger share.
@@ -119,9 +120,10 @@ fn tell(warmed: &Warmed) {
         took,
     } = warmed;
     let (fetched, here) = (done.fetched.bytes, done.here.bytes);
+    let Pace { seconds } = Pace::over(*took);
     if let Some(error) = failure {
-        tracing::warn!(%image, fetched, here, ?took, "could not be fetched ahead: {error}");
+        tracing::warn!(%image, fetched, here, seconds, "could not be fetched ahead: {error}");
     } else {
-        tracing::info!(%image, fetched, here, ?took, "warm");
+        tracing::info!(%image, fetched, here, seconds, "warm");
     }
 }

@@ -12,6 +12,7 @@ mod login;
 mod looks;
 mod lost;
 mod pictures;
+mod standing;
 
 use std::fs;
 use std::path::Path;

@@ -26,6 +26,20 @@ async fn commands(shop: &Workshop) -> BTreeSet<String> {
 }
 
 #[tokio::test]
+async fn the_help_of_every_command_has_examples_and_fits_a_terminal() {
+    let shop = Workshop::new();
+    for name in commands(&shop).await {
+        let line = format!("stty cols 80 rows 24 && '{LARDER}' {name} --help");
+        let shown = shop.run("script", &["-qec", &line, "/dev/null"]).await;
+        let shown = shown.expect_success();
+        assert!(shown.contains("Examples:"), "{name}: {shown}");
+        for line in shown.lines() {
+            assert!(line.trim_end().chars().count() <= 80, "{name}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_command_has_a_page_that_mandoc_accepts() {
     let shop = Workshop::new();
     let directory = shop.path("man");

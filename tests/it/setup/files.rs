@@ -246,6 +246,24 @@ async fn a_file_that_cannot_be_read_is_named_with_its_line_and_nothing_is_change
 }
 
 #[tokio::test]
+async fn where_a_file_cannot_be_written_there_is_nothing_new_beside_it() {
+    let hub = Hub::start().await;
+    let larder = Options::mirror_of(&hub)
+        .set(&["http", "host"], json!("http://larder.lan:5000"))
+        .rest();
+    let root = larder.home().join("machine");
+    put(&root, DAEMON, "{}");
+    // In the place of what is written first, whoever one is.
+    let in_the_way = root.join(format!("{DAEMON}.larder-part"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    let at = root.to_str().unwrap();
+    let apply = ["setup", "docker", "--apply", "--yes", "--root", at];
+    assert_failed(&larder.run(&apply).await, &["cannot write"]);
+    assert_eq!(read(&root, DAEMON), "{}");
+    assert_eq!(copies(&root), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_link_out_of_another_root_is_not_followed() {
     let hub = Hub::start().await;
     let larder = Options::mirror_of(&hub)

@@ -6,6 +6,7 @@ pub(crate) mod hub;
 pub(crate) mod image;
 pub(crate) mod inside;
 pub(crate) mod jwt;
+pub(crate) mod listening;
 pub(crate) mod programs;
 pub(crate) mod receiver;
 pub(crate) mod signer;

@@ -9,6 +9,7 @@ use super::{
     settings, statuses, tag, upstream, with,
 };
 use crate::support::hub::{Fault, Hub, Kind, Listener, What, Where};
+use crate::support::listening::listen;
 
 #[tokio::test]
 async fn credentials_open_private_repositories() {
@@ -176,8 +177,7 @@ async fn no_secret_is_logged() {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false);
-    let _guard =
-        tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let _listening = listen(subscriber.with_writer(move || writer.clone()).finish());
 
     let hub = Hub::builder()
         .bearer()
