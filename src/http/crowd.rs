@@ -136,10 +136,10 @@ impl<S> Crowded<S> {
         if !self.is_full {
             ready!(self.member.poll_turn(context));
         }
-        let sent = send(&mut self.stream, context);
-        self.is_full = !self.is_full && matches!(sent, Poll::Ready(Ok(count)) if count < length);
+        let polled = send(&mut self.stream, context);
+        self.is_full = !self.is_full && matches!(polled, Poll::Ready(Ok(count)) if count < length);
         self.member.give_up(!self.pieces.are_sent());
-        sent
+        polled
     }
 }
 
@@ -224,17 +224,19 @@ mod tests {
             sending.spawn(send(who, PIECES, crowd.clone(), Arc::clone(&sent)));
         }
         let asked = Arc::new(Notify::new());
-        let answered = {
+        let mut answering = {
             let (asked, sent) = (Arc::clone(&asked), Arc::clone(&sent));
-            tokio::task::spawn(async move {
+            let mut answering = JoinSet::new();
+            answering.spawn(async move {
                 asked.notified().await;
                 sent.lock().unwrap().len()
-            })
+            });
+            answering
         };
         yield_now().await;
         let before = sent.lock().unwrap().len();
         asked.notify_one();
-        let meanwhile = answered.await.unwrap() - before;
+        let meanwhile = answering.join_next().await.unwrap().unwrap() - before;
         while sending.join_next().await.is_some() {}
         assert_eq!(crowd.0.sending.load(Ordering::Relaxed), 0);
         assert_eq!(crowd.0.turns.available_permits(), 4);
@@ -252,20 +254,25 @@ mod tests {
         assert_eq!(first.len(), FEW * 20);
     }
 
+    /// Whether it has its turn by now.
+    async fn has_turn(member: &mut Member) -> bool {
+        poll_fn(|context| Poll::Ready(member.poll_turn(context).is_ready())).await
+    }
+
     #[tokio::test]
     async fn few_wait_for_nobody() {
         let crowd = Crowd::of(1);
         let mut some: Vec<_> = (0..FEW).map(|_| Member::new(&crowd)).collect();
         for member in &mut some {
-            poll_fn(|context| Poll::Ready(assert!(member.poll_turn(context).is_ready()))).await;
+            assert!(has_turn(member).await);
         }
         // One more is a crowd; and is none again when it goes while it waits.
         let mut more = Member::new(&crowd);
-        poll_fn(|context| Poll::Ready(assert!(more.poll_turn(context).is_pending()))).await;
-        poll_fn(|context| Poll::Ready(assert!(more.poll_turn(context).is_ready()))).await;
+        assert!(!has_turn(&mut more).await);
+        assert!(has_turn(&mut more).await);
         let mut waiting = Member::new(&crowd);
-        poll_fn(|context| Poll::Ready(assert!(waiting.poll_turn(context).is_pending()))).await;
-        poll_fn(|context| Poll::Ready(assert!(waiting.poll_turn(context).is_pending()))).await;
+        assert!(!has_turn(&mut waiting).await);
+        assert!(!has_turn(&mut waiting).await);
         drop(more);
         poll_fn(|context| waiting.poll_turn(context)).await;
         drop(waiting);

@@ -264,9 +264,11 @@ mod tests {
 
     fn is_there_without_waiting(directory: &std::path::Path) -> bool {
         let root = tempfile::tempdir_in(directory).unwrap();
-        let path = root.path().join("blob");
-        std::fs::write(&path, b"content").unwrap();
-        let blob = Blob::arriving(Arc::new(File::open(&path).unwrap()), 7);
+        let store = Store::open(root.path()).unwrap();
+        let digest = Digest::of(b"content");
+        let held = store.holds().shared().unwrap();
+        store.put_data(&digest, b"content", &held).unwrap();
+        let blob = store.open_data(&digest).unwrap().unwrap();
         let mut bytes = [0; 7];
         let read = blob.read_in_memory(0, &mut bytes);
         assert!(read.is_none() || (read == Some(7) && bytes == *b"content"));
