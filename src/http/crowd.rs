@@ -20,7 +20,7 @@ use tokio_util::sync::PollSemaphore;
 use super::sendfile::{Pieces, stands_for_file};
 
 /// How many may send without waiting for each other: less work than anybody notices.
-const FEW: usize = 32;
+const FEW: usize = 128;
 
 /// How many have their turn at once, for each thread: one sends, and one is there when it has.
 const FOR_A_THREAD: usize = 2;

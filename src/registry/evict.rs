@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_mins(1);
 /// How long nothing is tried after it was found that nothing may go.
 const REST: Duration = Duration::from_secs(10);
 
+/// How long a start is left alone before the tree is walked: somebody waits for its first answer.
+const SETTLING: Duration = Duration::from_millis(250);
+
 /// How often the whole tree is walked.
 const SURVEY: Duration = Duration::from_hours(24);
 
@@ -75,8 +78,9 @@ impl Registry {
         }
     }
 
-    /// Walks the tree now, then daily, and whenever somebody else has linked something into it.
+    /// Walks the tree soon, then daily, and whenever somebody else has linked something into it.
     async fn keep_surveyed(self) {
+        sleep(SETTLING).await;
         loop {
             if !self.names().mirrors_anything() {
                 sleep(LOOK).await;

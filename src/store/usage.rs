@@ -41,7 +41,7 @@ pub(super) use journal::Journal;
 use journal::{Change, Uses, When};
 pub use outlook::{Candidate, LastUse};
 use picture::Picture;
-use remove::{BATCH, Remover};
+use remove::Remover;
 pub(super) use walk::Beside;
 pub use walk::SurveyError;
 use walk::survey;
@@ -58,6 +58,12 @@ const RECORDS: usize = 64;
 
 /// How long a record of use may wait for its hold: it is tried again a second later.
 const SHORTLY: Duration = Duration::from_millis(500);
+
+/// For how long an eviction waits at first for those who are linking, with the turnstile shut.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// For how long it lets the others work at least after each batch: for two of their tries.
+const BREAK: Duration = Duration::from_micros(500);
 
 /// What is to be evicted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -331,7 +337,7 @@ impl Accounts {
 
     /// A few removals, with nobody linking.
     fn batch(&self, remover: &mut Remover<'_>) -> Result<(), StoreError> {
-        let mut patience = BATCH;
+        let mut patience = PATIENCE;
         // The books first: whoever has them may take a while, and nobody is to wait for him.
         let (mut books, alone) = loop {
             let books = self.caught_up();
@@ -341,9 +347,9 @@ impl Accounts {
             }
             drop(books);
             remover.longest_hold = remover.longest_hold.max(tried.elapsed());
-            sleep(BATCH * 2);
+            sleep(PATIENCE * 2);
             // Somebody is always at it: each time it may take a little longer.
-            patience = (patience * 5 / 4).min(BATCH * 50);
+            patience = (patience * 5 / 4).min(PATIENCE * 50);
         };
         let started = Instant::now();
         self.catch_up(&mut books);
@@ -358,7 +364,7 @@ impl Accounts {
         drop(open?);
         self.store.let_go();
         // Those who wait get their turn; the disk may be busy with what was removed.
-        sleep(took.clamp(BATCH, BATCH * 20));
+        sleep(took.clamp(BREAK, BREAK * 40));
         Ok(())
     }
 
