@@ -57,7 +57,7 @@ pub enum ArchiveError {
 /// What is wrong with an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum Bad {
-    /// The archive ends within it, or right behind it without the mark that ends archives.
+    /// The archive ends within it, or behind it without the whole mark that ends archives.
     #[error("the archive is cut off here")]
     Truncated,
     /// Its name is not text.

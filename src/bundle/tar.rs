@@ -105,12 +105,12 @@ impl Walk<'_> {
             return Err(self.cut_short());
         };
         if block.iter().all(|byte| *byte == 0) {
-            // Two empty blocks end an archive; what lies behind them is padding.
+            // Two empty blocks end an archive; what lies behind them is padding. All that was
+            // carried is there with only one, but whoever wrote it has not come to its end.
             return match self.block()? {
-                Some(block) if block.iter().any(|byte| *byte != 0) => {
-                    Err(ArchiveError::BehindTheEnd)
-                }
-                _ => Ok(None),
+                Some(block) if block.iter().all(|byte| *byte == 0) => Ok(None),
+                Some(_) => Err(ArchiveError::BehindTheEnd),
+                None => Err(self.cut_short()),
             };
         }
         let header = Header::from_byte_slice(&block).clone();
@@ -449,8 +449,8 @@ mod tests {
             if let Ok(judged) = Archive::of(file(&changed), UNIX_EPOCH) {
                 prop_assert_eq!(judged.count(), 1);
             }
-            // Up to the first block of the mark at its end, every shorter one is refused.
-            let length = length.index(whole.len() - END + 1);
+            // Every shorter one is refused, even where only the mark at its end was cut.
+            let length = length.index(whole.len());
             prop_assert!(Archive::of(file(&whole[..length]), UNIX_EPOCH).is_err());
         }
 

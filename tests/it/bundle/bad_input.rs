@@ -130,7 +130,7 @@ async fn entries_that_no_bundle_has_are_refused_by_name() {
 async fn a_file_that_is_cut_off_or_damaged_is_refused_at_any_place() {
     let (carried, entries) = sound().await;
     let whole = archive(&entries);
-    // Inside a header, inside content, at a border, and without the mark at its end.
+    // Inside a header, inside content, at a border, without the mark at its end, and within it.
     for length in [
         0,
         100,
@@ -140,6 +140,9 @@ async fn a_file_that_is_cut_off_or_damaged_is_refused_at_any_place() {
         100_000,
         whole.len() - 1100,
         whole.len() - 1024,
+        whole.len() - 1023,
+        whole.len() - 512,
+        whole.len() - 1,
     ] {
         let said = refused(&whole[..length]).await;
         let says = ["cut off here", "not a tar archive"];
