@@ -6,12 +6,12 @@
 //! is. Absolute times on a machine that others use too say nothing; ratios within a round do.
 //!
 //! `-- NAME…` measures only what has such a word in its name (`-- --list` tells the names),
-//! `-- --quick` takes one short round of each, `-- --rounds 9` takes more than the usual five, and
+//! `-- --quick` takes one short round of each, `-- --rounds 9` takes so many instead, and
 //! `-- --write docs/performance.md` puts the table there. `LARDER=/usr/bin/larder` in the environment
 //! measures another build.
 //!
 //! The program ends with 1 if a target is missed. `servers` starts the three, `content` makes
-//! what they serve, `load` asks for it; `blobs`, `manifests`, `cold`, `push`, `memory` and
+//! what they serve, `load` asks for it; `blobs`, `manifests`, `page`, `cold`, `push`, `memory` and
 //! `instructions` are the figures, `about` says on which machine.
 #![expect(
     clippy::disallowed_methods,
@@ -40,6 +40,8 @@ mod machine;
 mod manifests;
 #[path = "peers/memory.rs"]
 mod memory;
+#[path = "peers/page.rs"]
+mod page;
 #[path = "peers/push.rs"]
 mod push;
 #[path = "peers/servers.rs"]
@@ -63,12 +65,13 @@ use servers::{Server, Tls};
 use table::{Row, Table, Unit};
 
 /// What can be measured by itself.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "blob-plain-1",
     "blob-plain-8",
     "blob-plain-64",
     "manifest-by-tag",
     "manifest-by-digest",
+    "page",
     "blob-tls-1",
     "blob-tls-8",
     "blob-tls-64",
@@ -90,7 +93,7 @@ pub(crate) struct Plan {
 impl Plan {
     fn new(arguments: impl Iterator<Item = String>) -> Self {
         let mut plan = Self {
-            rounds: 5,
+            rounds: 0,
             is_quick: false,
             parts: Vec::new(),
             file: None,
@@ -115,12 +118,12 @@ impl Plan {
                 _ => words.push(argument),
             }
         }
-        if plan.is_quick {
-            plan.rounds = 1;
-            assert!(
-                plan.file.is_none(),
-                "one short round is not worth writing down"
-            );
+        assert!(
+            !plan.is_quick || plan.file.is_none(),
+            "short rounds are not worth writing down"
+        );
+        if plan.rounds == 0 {
+            plan.rounds = if plan.is_quick { 1 } else { 5 };
         }
         let is_asked =
             |part: &&str| words.is_empty() || words.iter().any(|word| part.contains(word));
@@ -152,6 +155,10 @@ fn main() -> ExitCode {
     let mut table = Table::default();
     serving(&plan, &content, &mut table);
     encrypted(&plan, &content, &mut table);
+    if plan.has("page") {
+        let heading = "A manifest of 2.2 kB by tag, 32 connections, with an open page";
+        table.add(heading, page::rows(&plan, &content));
+    }
     if plan.has("cold-pull") {
         let heading = "A cold pull of 256 MiB through to an upstream without a limit";
         table.add(heading, cold::rows(plan.rounds, &content));

@@ -1,8 +1,8 @@
 //! The list of what is here, kept in memory for those who look.
 //!
 //! It is made in the background after the start. What this process changes is taken in when somebody
-//! looks; what others change is looked for every few seconds, for as long as somebody does. While
-//! nobody looks, nothing is done.
+//! looks; what others change is looked for every few seconds, less often in a large tree, for as long
+//! as somebody does. While nobody looks, nothing is done.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -21,6 +21,16 @@ const AFTER_START: Duration = Duration::from_secs(2);
 
 /// How often it is looked for what others have changed.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How much longer the next look waits for each directory that is looked at: who leaves a page open
+/// is to cost the clients of a large tree nothing. It takes about a hundredth of that to look.
+const PER_DIRECTORY: Duration = Duration::from_micros(400);
+
+/// How many directories a repository has that are looked at, beside one for each tag.
+const DIRECTORIES: usize = 10;
+
+/// The longest wait for a look.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// For how long somebody counts as looking.
 const LOOKING: Duration = Duration::from_secs(30);
@@ -104,12 +114,17 @@ impl Registry {
             if let Err(error) = registry.indexed().await {
                 tracing::warn!(%error, "what is here could not be listed");
             }
+            let mut pause = LOOK;
             loop {
-                sleep(LOOK).await;
-                if registry.inner.catalogue.is_looked_at()
-                    && let Err(error) = registry.look_for_others().await
-                {
-                    tracing::debug!(%error, "what others changed could not be looked for");
+                sleep(pause).await;
+                pause = LOOK;
+                if registry.inner.catalogue.is_looked_at() {
+                    match registry.look_for_others().await {
+                        Ok(directories) => pause = until_next_look(directories),
+                        Err(error) => {
+                            tracing::debug!(%error, "what others changed could not be looked for");
+                        }
+                    }
                 }
             }
         });
@@ -263,27 +278,59 @@ impl Registry {
     }
 
     /// Takes in what others have changed. Nobody waits for it: what this process changes meanwhile
-    /// is at worst read twice.
-    async fn look_for_others(&self) -> Result<(), Error> {
+    /// is at worst read twice. Says how many directories were looked at.
+    async fn look_for_others(&self) -> Result<usize, Error> {
         let registry = self.clone();
         let looked = blocking(move || {
             let store = &registry.inner.store;
             let known = {
                 let index = registry.inner.catalogue.index.read();
                 let index = index.unwrap_or_else(PoisonError::into_inner);
-                index.as_ref().map(Index::stamps)
+                index
+                    .as_ref()
+                    .map(|index| (index.stamps(), directories(index)))
             };
-            let Some(known) = known else { return Ok(None) };
+            let Some((known, directories)) = known else {
+                return Ok(None);
+            };
             let now = Stamps::beside_now(store);
-            Ok(Some((Index::changed_by_others(store, &known)?, now)))
+            let outdated = Index::changed_by_others(store, &known)?;
+            Ok(Some((outdated, now, directories)))
         });
-        if let Some((outdated, now)) = looked.await? {
-            self.renew(outdated, Some(now)).await?;
-        }
-        Ok(())
+        let Some((outdated, now, directories)) = looked.await? else {
+            return Ok(0);
+        };
+        self.renew(outdated, Some(now)).await?;
+        Ok(directories)
     }
+}
+
+/// How many directories tell whether somebody else has changed what is in a list.
+fn directories(index: &Index) -> usize {
+    let all = index.repositories().values();
+    all.map(|it| DIRECTORIES + it.tags.len()).sum()
+}
+
+fn until_next_look(directories: usize) -> Duration {
+    let directories = u32::try_from(directories).unwrap_or(u32::MAX);
+    PER_DIRECTORY
+        .saturating_mul(directories)
+        .clamp(LOOK, LONGEST)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_a_tree_is_the_less_often_it_is_looked_through() {
+        assert_eq!(until_next_look(0), LOOK);
+        assert_eq!(until_next_look(10_000), LOOK);
+        assert_eq!(until_next_look(30_000), Duration::from_secs(12));
+        assert_eq!(until_next_look(usize::MAX), LONGEST);
+    }
 }

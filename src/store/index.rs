@@ -12,6 +12,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::time::SystemTime;
 
+use rustix::fs::{AtFlags, Mode, OFlags, statat};
+
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
 use super::changes::Change;
@@ -300,8 +302,15 @@ fn stamp(store: &Store, name: &RepositoryName) -> u64 {
             look(&parent.join(algorithm.as_str()));
         }
     }
+    // By way of the directory: where there are many tags, the way to each would be most of the work.
+    let inside = rustix::fs::open(&tags, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     for tag in file::names_in(&tags).unwrap_or_default() {
-        look(&tags.join(tag).join("current"));
+        let found = inside.as_ref().ok().and_then(|inside| {
+            let current = format!("{tag}/current");
+            statat(inside, current, AtFlags::SYMLINK_NOFOLLOW).ok()
+        });
+        let time = found.map(|it| (it.st_mtime, it.st_mtime_nsec));
+        (tag, time).hash(&mut hasher);
     }
     hasher.finish()
 }

@@ -58,10 +58,28 @@ function address(path, parameters) {
   return `api/v1/${path}${text ? `?${text}` : ""}`;
 }
 
+// What first.js has asked before this was there, with the same credentials. Each answers one question.
+const asked = window.larderAsked ?? new Map();
+
+function taken(method, url, signal) {
+  const begun = method === "GET" ? asked.get(url) : undefined;
+  if (!begun) return undefined;
+  asked.delete(url);
+  signal?.addEventListener("abort", () => begun.stop.abort(signal.reason));
+  return begun.answer;
+}
+
+/** Throws away what has not been taken: what is asked from now on is to be answered as it is then. */
+export function forget() {
+  for (const { stop } of asked.values()) stop.abort();
+  asked.clear();
+}
+
 /** The answer, whatever its status; a lost connection is an error with status 0. */
 export async function raw(method, path, parameters, options = {}) {
+  const url = address(path, parameters);
   try {
-    return await fetch(address(path, parameters), { method, cache: "no-store", ...options, headers: headers(options.headers) });
+    return await (taken(method, url, options.signal) ?? fetch(url, { method, cache: "no-store", ...options, headers: headers(options.headers) }));
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "UNREACHABLE", "larder can’t be reached. Nothing was changed by this page.");

@@ -1,12 +1,14 @@
 // The page: which view an address means, what stands around it, and what the connection is like. Reading order:
 // dom.js (how text becomes elements), api.js, live.js, state.js, then the views.
 
-import { isLoggedIn, keep, unauthorized } from "./api.js";
+import { forget, isLoggedIn, keep, unauthorized } from "./api.js";
 import { fill, h, icon, name, say } from "./dom.js";
 import { ago } from "./format.js";
+import { image } from "./image.js";
 import { images } from "./images.js";
 import { connect, disconnect, link, live } from "./live.js";
 import { now } from "./now.js";
+import { login, setup, upstreams } from "./pages.js";
 import { failed, toast } from "./parts.js";
 import { search } from "./search.js";
 import { news, refresh, state } from "./state.js";
@@ -35,27 +37,17 @@ function build(signal, { view, rest }) {
       return [rest || "Images", images(signal, rest)];
     case "image": {
       const at = rest.includes("@") ? rest.lastIndexOf("@") : rest.lastIndexOf(":");
-      return [rest, later(signal, import("./image.js"), ({ image }) => image(signal, rest.slice(0, at), rest.slice(at + 1)))];
+      return [rest, image(signal, rest.slice(0, at), rest.slice(at + 1))];
     }
     case "upstreams":
-      return ["Upstreams", later(signal, import("./pages.js"), ({ upstreams }) => upstreams(signal))];
+      return ["Upstreams", upstreams(signal)];
     case "setup":
-      return ["Set up", later(signal, import("./pages.js"), ({ setup }) => setup(signal))];
+      return ["Set up", setup(signal)];
     case "login":
-      return ["Log in", later(signal, import("./pages.js"), ({ login }) => login(signal, entered))];
+      return ["Log in", login(signal, entered)];
     default:
       return ["Not found", failed(Object.assign(new Error("This page has no such view."), { status: 404 }))];
   }
-}
-
-// What few look at first is loaded when it is looked at.
-function later(signal, module, make) {
-  const place = h("div", {}, h("p", { class: "wait" }, "Loading …"));
-  module.then(
-    (views) => signal.aborted || fill(place, make(views)),
-    () => fill(place, failed(new Error("A part of this page can’t be loaded."), () => show())),
-  );
-  return place;
 }
 
 function show(focus = false) {
@@ -191,6 +183,8 @@ async function start() {
     show();
     if (error.status !== 0) fill(main, failed(error, start));
     connect();
+  } finally {
+    forget();
   }
 }
 

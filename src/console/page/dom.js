@@ -3,6 +3,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// Nearly all texts have nothing in them that needs a look.
+const PLAIN = /^[ -~\u00a0]*$/;
 // Marks that turn the direction of text, take no room, or break lines: shown by their number.
 const UNSEEN = /[\u0080-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e0fff}]/gu;
 // eslint-disable-next-line no-control-regex
@@ -14,7 +16,9 @@ const PILED = /(\p{M}{3})\p{M}+/gu;
 
 /** A text as it may be shown. With `lines`, tabs and line ends stay. */
 export function visible(text, lines = false) {
-  return String(text)
+  const all = String(text);
+  if (PLAIN.test(all)) return all;
+  return all
     .replace(lines ? CONTROL_IN_LINES : CONTROL, (c) => (c === "\x7f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))))
     .replace(UNSEEN, (c) => `\u27e8${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`)
     .replace(PILED, "$1\u2026");

@@ -60,7 +60,8 @@ function repositories(signal, chosen) {
     else rows.append(...made);
     if (!rows.firstChild) rows.append(h("li", {}, nothing()));
     paged.more(answer.more);
-    if (first) bring(rows.querySelector("[aria-current]"));
+    // In the frame that lays the list out: to ask earlier where it is would be another layout.
+    if (first) requestAnimationFrame(() => bring(rows.querySelector("[aria-current]")));
   }
   const anew = () => load(true).catch((error) => error.name !== "AbortError" && fill(rows, h("li", {}, failed(error, anew))));
   let timer = 0;

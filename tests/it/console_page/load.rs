@@ -13,7 +13,9 @@ const LIMIT: Duration = Duration::from_millis(200);
 /// test's own way to the browser is measured.
 const NOTE: &str = "
 new MutationObserver(() => {
-  const complete = location.hash.startsWith('#/images')
+  const complete = location.hash.startsWith('#/image/')
+    ? document.querySelector('.steps li')
+    : location.hash.startsWith('#/images')
     ? document.querySelectorAll('.repos li').length >= 100 && document.querySelectorAll('.tags tbody tr').length >= 20
     : document.querySelector('.amounts') && document.querySelector('#link[data-state=live]');
   if (complete && !window.completeAt) window.completeAt = performance.now();
@@ -38,7 +40,11 @@ async fn the_page_is_complete_within_200_ms_with_1000_repositories_and_20000_tag
         .await;
     let off = serde_json::json!({ "cacheDisabled": true });
     browser.tool("Network.setCacheDisabled", off).await;
-    for view in ["#/", "#/images/team00/service-0000"] {
+    for view in [
+        "#/",
+        "#/images/team00/service-0000",
+        "#/image/team00/service-0000:1.0",
+    ] {
         // The first time larder may still be counting.
         visit(&browser, &larder, view).await;
         browser.until("return window.completeAt").await;
@@ -86,6 +92,56 @@ async fn no_view_transfers_more_than_150_kb() {
             (20_000..150_000).contains(&bytes),
             "{view} transfers {bytes} bytes"
         );
+    }
+    assert_content(&browser).await;
+    drop(browser);
+    larder.finish().await;
+}
+
+/// Each question costs a browser and the server more than the bytes of its answer, and each one that
+/// waits for another's answer makes the view later: nothing is asked for twice, or in pieces.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_made_of_few_answers_and_of_no_more_elements_than_it_shows() {
+    let ((larder, _home), browser) = (grown().await, Browser::start().await);
+    let views: [(&str, &str, &[&str], u64); 4] = [
+        ("#/", ".amounts", &["evictions", "history"], 200),
+        (
+            "#/images",
+            ".repos li:nth-child(100)",
+            &["repositories", "upstreams"],
+            1500,
+        ),
+        (
+            "#/images/team00/service-0000",
+            ".tags tbody tr:nth-child(20)",
+            &["repositories", "tags", "upstreams"],
+            2000,
+        ),
+        (
+            "#/image/team00/service-0000:1.0",
+            ".steps li",
+            &["image", "tags"],
+            250,
+        ),
+    ];
+    for (view, complete, asked, most) in views {
+        visit(&browser, &larder, view).await;
+        browser.finds(complete).await;
+        let files = ["assets/first.js", "assets/page.js", "assets/style.css"];
+        let mut expected: Vec<String> = files.map(str::to_owned).into();
+        expected.push("api/v1/".to_owned());
+        expected.extend(asked.iter().map(|name| format!("api/v1/{name}")));
+        expected.sort();
+        // The events are still coming: what has not ended is not in the list.
+        let loaded = "
+            const all = performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname.slice(1)).sort();
+            return all.length >= LEAST && all";
+        let loaded = loaded.replace("LEAST", &expected.len().to_string());
+        let loaded = browser.until(&loaded).await;
+        assert_eq!(loaded, serde_json::json!(expected), "{view}");
+        let elements = "return document.querySelectorAll('*').length";
+        let elements = browser.run(elements).await.as_u64().expect("a number");
+        assert!(elements < most, "{view} has {elements} elements");
     }
     assert_content(&browser).await;
     drop(browser);
