@@ -81,6 +81,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker-compose", "docker-compose"),
     ("rsync", "rsync"),
     ("openssl", "openssl"),
+    ("ip", "iproute2"),
+    ("make", "make"),
 ];
 
 /// What a command printed, and whether it succeeded.
