@@ -89,7 +89,8 @@ impl Debug {
                     return plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n")
                         .allow("GET, HEAD");
                 }
-                measured::page(&self.shown.registry, &self.shown.around).await
+                let shown = &self.shown;
+                measured::page(&shown.registry, &shown.around, request.headers()).await
             }
             _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         }

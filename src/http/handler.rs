@@ -381,7 +381,10 @@ impl Turn {
             Route::Api(route) => self.api(asked, admitted, route, body).await,
             Route::Token { is_scoped } if get => self.token(asked, is_scoped).await,
             Route::Metrics if !self.manners.metrics => Err(Refusal::Route(RouteError::NotFound)),
-            Route::Metrics if get || head => Ok(measured::page(&self.registry, &self.around).await),
+            Route::Metrics if get || head => {
+                let headers = &asked.parts.headers;
+                Ok(measured::page(&self.registry, &self.around, headers).await)
+            }
             Route::Catalog(page) if get => self.catalog(asked, caller, &page).await,
             Route::Tags(target, page) if get => self.tags(asked, admitted, &target, &page).await,
             Route::Manifest(target, reference, tags) if *method == Method::PUT => {

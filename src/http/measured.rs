@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use crate::metrics::{self, Answered, EndpointNow, Handler, InFlight, Kind, Metrics, Now, Source};
+use crate::metrics::{
+    self, Answered, EndpointNow, Format, Handler, InFlight, Kind, Metrics, Now, Source,
+};
 use crate::oci::Route;
 use crate::registry::{Outcome, Registry};
 
@@ -110,13 +112,21 @@ impl Measured {
     }
 }
 
-/// The page.
-pub(super) async fn page(registry: &Registry, around: &Surroundings) -> Answer {
+/// The page, in the format that whoever asks for it reads.
+pub(super) async fn page(
+    registry: &Registry,
+    around: &Surroundings,
+    headers: &HeaderMap,
+) -> Answer {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<_> = accept.filter_map(|line| line.to_str().ok()).collect();
+    let format = Format::accepted(&accept.join(","));
     let mut now = registry.now().await;
     add(&mut now, around);
-    let text = registry.metrics().render(now);
-    Answer::full(StatusCode::OK, metrics::CONTENT_TYPE, text)
+    let text = registry.metrics().render(now, format);
+    Answer::full(StatusCode::OK, format.content_type(), text)
         .header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        .header(header::VARY, HeaderValue::from_static("accept"))
 }
 
 /// What surrounds the registry.

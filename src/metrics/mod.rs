@@ -8,6 +8,7 @@
 //! [`Now`] when the page is asked for. Names, units and meanings are in `docs/metrics.md`, which a
 //! test compares with the page.
 
+mod format;
 mod labels;
 mod now;
 mod out;
@@ -23,14 +24,12 @@ use std::time::SystemTime;
 
 use prometheus_client::metrics::counter::Counter;
 
+pub use format::Format;
 pub use labels::{Asked, FillEnd, Handler, Kind, Method};
 pub use now::{Disk, EndpointNow, Now, UpstreamNow};
 pub use outcome::Outcome;
 pub use requests::Answered;
 pub use source::{Filling, Source};
-
-/// What the page is, for `Content-Type`.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The name of what was pushed here, among those of upstreams.
 const LOCAL: &str = "local";
@@ -156,8 +155,12 @@ impl Metrics {
     }
 
     /// The page for Prometheus.
-    pub fn render(&self, now: Now) -> String {
-        page::render(self, now)
+    pub fn render(&self, now: Now, format: Format) -> String {
+        let page = page::render(self, now);
+        match format {
+            Format::Open => page,
+            Format::Plain => format::plain(&page),
+        }
     }
 
     fn sources(&self) -> Vec<Source> {
@@ -231,7 +234,7 @@ mod tests {
             received: 0,
             sent: 5000,
         });
-        let page = metrics.render(Now {
+        let now = Now {
             endpoints: vec![EndpointNow {
                 name: "a\"b\n".to_owned(),
                 pending: 3,
@@ -239,7 +242,8 @@ mod tests {
             }],
             mirrored: Some((2, 1 << 40)),
             ..Now::default()
-        });
+        };
+        let page = metrics.render(now, Format::Open);
         drop(request);
         for line in [
             "registry_http_requests_total{handler=\"blob\",code=\"other\",method=\"get\"} 1",
@@ -263,7 +267,7 @@ mod tests {
             .lines()
             .find(|line| line.starts_with("larder_disk_free_bytes"));
         assert_eq!(unknown, None);
-        let after = metrics.render(Now::default());
+        let after = metrics.render(Now::default(), Format::Open);
         assert!(after.contains("registry_http_in_flight_requests{handler=\"blob\"} 0\n"));
     }
 
@@ -271,7 +275,7 @@ mod tests {
     fn a_fill_without_a_word_has_failed() {
         let metrics = Metrics::default();
         drop(metrics.upstream("x.io").filling());
-        let page = metrics.render(Now::default());
+        let page = metrics.render(Now::default(), Format::Open);
         assert!(page.contains("larder_fills_total{upstream=\"x.io\",result=\"failed\"} 1\n"));
     }
 }

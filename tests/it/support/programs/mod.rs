@@ -42,7 +42,7 @@ pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
 pub(crate) use self::htpasswd::Htpasswd;
 pub(crate) use self::larder::{Answer, Larder, Options, Resting, client_trusting};
 pub(crate) use self::pebble::{Pebble, free_port};
-pub(crate) use self::prometheus::{Prometheus, promtool};
+pub(crate) use self::prometheus::{Prometheus, promtool, promtool_with_input};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
 pub(crate) use self::strace::Failing;
@@ -81,6 +81,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker-compose", "docker-compose"),
     ("rsync", "rsync"),
     ("openssl", "openssl"),
+    ("ip", "iproute2"),
+    ("make", "make"),
 ];
 
 /// What a command printed, and whether it succeeded.

@@ -79,7 +79,16 @@ impl Prometheus {
 
 /// Runs `promtool` in a directory.
 pub(crate) async fn promtool(directory: &Path, arguments: &[&str]) -> Output {
+    promtool_with_input(directory, arguments, b"").await
+}
+
+/// The same with something on its standard input.
+pub(crate) async fn promtool_with_input(
+    directory: &Path,
+    arguments: &[&str],
+    input: &[u8],
+) -> Output {
     let mut promtool = command("promtool", directory);
     promtool.args(arguments);
-    run(promtool, b"").await
+    run(promtool, input).await
 }

@@ -94,6 +94,11 @@ impl Running {
         self.daemon.ended(STOP_LIMIT).await
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.daemon.signal(signal);
+    }
+
     /// Asks it to end, and waits until it has.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         self.daemon.signal(Signal::TERM);
