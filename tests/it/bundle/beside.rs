@@ -1,6 +1,6 @@
 //! Importing beside a server, beside another import, beside a collection, and being killed at it.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::*;
@@ -152,11 +152,17 @@ async fn an_export_that_is_interrupted_leaves_nothing() {
     carried.larder.push("team/large", "1", &large).await;
     let path = carried.path("large.tar");
     let part = carried.path("large.tar.part");
-    let (mut export, _home) =
-        carried
-            .larder
-            .tool_command(&["export", "-o", text(&path), "team/large:1"]);
-    let mut export = export.stderr(Stdio::piped()).spawn().unwrap();
+    let export = ["export", "-o", text(&path), "team/large:1"];
+    let (export, home) = carried.larder.tool_command(&export);
+    // A disk that is slow enough for an interruption to come while it is written to. It is traced
+    // by somebody else's child, so that the signal reaches the export.
+    let mut slow = Command::new("strace");
+    slow.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64"])
+        .args(["-e", "inject=pwrite64:delay_enter=50000"])
+        .arg(export.get_program())
+        .args(export.get_args())
+        .current_dir(home.path());
+    let mut export = slow.stderr(Stdio::piped()).spawn().unwrap();
     while !part.exists() {
         assert!(export.try_wait().unwrap().is_none(), "it ended too early");
         std::thread::sleep(Duration::from_micros(100));
