@@ -180,7 +180,9 @@ impl Accounts {
             books.since = Some(Vec::new());
         }
         let beside = Beside::of(&self.store);
-        let walked = survey(&self.store, stop);
+        let walked = self
+            .wait_for_linkers(stop)
+            .and_then(|()| survey(&self.store, stop));
         let mut walked = match walked {
             Ok(walked) => walked,
             Err(error) => {
@@ -214,6 +216,21 @@ impl Accounts {
         books.beside = beside;
         drop(books);
         Ok(self.totals().unwrap_or_default())
+    }
+
+    /// Waits until everybody is through who was linking something already. What they told the
+    /// journal is forgotten by now, and a walk could pass before their link is there: it would be
+    /// missing in the picture, and what it leads to be taken for nobody's.
+    fn wait_for_linkers(&self, stop: &dyn Fn() -> bool) -> Result<(), SurveyError> {
+        let mut patience = PATIENCE;
+        while self.store.holds().exclusive_within(patience)?.is_none() {
+            if stop() {
+                return Err(SurveyError::Stopped);
+            }
+            sleep(PATIENCE * 2);
+            patience = longer(patience);
+        }
+        Ok(())
     }
 
     /// Goes on to now: writes down what was used, and takes in what was linked. To be called about
@@ -348,8 +365,7 @@ impl Accounts {
             drop(books);
             remover.longest_hold = remover.longest_hold.max(tried.elapsed());
             sleep(PATIENCE * 2);
-            // Somebody is always at it: each time it may take a little longer.
-            patience = (patience * 5 / 4).min(PATIENCE * 50);
+            patience = longer(patience);
         };
         let started = Instant::now();
         self.catch_up(&mut books);
@@ -489,6 +505,11 @@ impl Store {
             free_inodes: told.f_favail,
         })
     }
+}
+
+/// Somebody is always at it: each time it may take a little longer.
+fn longer(patience: Duration) -> Duration {
+    (patience * 5 / 4).min(PATIENCE * 50)
 }
 
 fn age_of(clock: &Clock, when: When) -> Age {

@@ -158,6 +158,38 @@ fn what_this_process_links_and_serves_after_the_walk_is_known() {
 }
 
 #[test]
+fn what_is_being_linked_when_a_walk_begins_is_not_taken_for_nobodys() {
+    let (_root, store) = store();
+    let mirror = store.mirror(&"docker.io/team/a".parse().unwrap());
+    let local = store.local(&"team/mine".parse().unwrap());
+    // In the first walk, before which nobody wants to be told anything, and in one after it.
+    for is_first in [true, false] {
+        let (manifest, shared) = image(&mirror, &[1; 100], &["old"]);
+        let mut accounts = accounts(&store);
+        if is_first {
+            accounts = Accounts::new(store.clone());
+        }
+        let held = store.holds().shared().unwrap();
+        let journal = store.journal();
+        journal.layer(local.name(), local.kind(), &shared, 100);
+        let link = store.layout().layer_link(local.name(), &shared);
+        thread::scope(|threads| {
+            let walking = threads.spawn(|| accounts.survey(&|| false).unwrap());
+            let until = Instant::now() + Duration::from_millis(300);
+            while !walking.is_finished() && Instant::now() < until {
+                sleep(Duration::from_millis(1));
+            }
+            crate::store::link::write(&link, &shared, &held).unwrap();
+            drop(held);
+        });
+        evict(&accounts, bytes(u64::MAX));
+        assert!(mirror.manifest(&manifest).unwrap().is_none());
+        assert_eq!(local.blob(&shared).unwrap().unwrap().size(), 100);
+        fs::remove_file(&link).unwrap();
+    }
+}
+
+#[test]
 fn what_others_link_beside_is_not_taken_for_nobodys() {
     let (root, store) = store();
     let mirror = store.mirror(&"docker.io/team/a".parse().unwrap());
