@@ -32,6 +32,32 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// and waiting is to cost little more than that.
 const PAUSE: Duration = Duration::from_micros(250);
 
+/// For how long the turnstile may be shut by one who waits to be alone, and can come back later.
+/// Somebody is always linking: each time it may take a little longer.
+#[derive(Debug)]
+pub(super) struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(Self::FIRST)
+    }
+}
+
+impl Patience {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    pub(super) fn time(&self) -> Duration {
+        self.0
+    }
+
+    /// Leaves the others alone for a while.
+    pub(super) fn pause(&mut self) {
+        sleep(Self::FIRST * 2);
+        self.0 = (self.0 * 5 / 4).min(Self::LONGEST);
+    }
+}
+
 /// Where the locks are.
 #[derive(Debug)]
 pub(super) struct Holds(Files);
@@ -176,6 +202,18 @@ impl Holds {
             _turn: Some(turn),
             shut,
         }))
+    }
+
+    /// Waits until everybody is through who is linking something now. `false` if it is stopped first.
+    pub(super) fn wait_for_linkers(&self, stop: &dyn Fn() -> bool) -> Result<bool, StoreError> {
+        let mut patience = Patience::default();
+        while self.exclusive_within(patience.time())?.is_none() {
+            if stop() {
+                return Ok(false);
+            }
+            patience.pause();
+        }
+        Ok(true)
     }
 
     /// Makes this the only collection, or says that another one is under way.

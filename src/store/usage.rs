@@ -30,6 +30,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::{Digest, RepositoryName};
 
+use super::hold::Patience;
 use super::layout::Layout;
 use super::{Store, StoreError, file, publish};
 use books::Books;
@@ -58,9 +59,6 @@ const RECORDS: usize = 64;
 
 /// How long a record of use may wait for its hold: it is tried again a second later.
 const SHORTLY: Duration = Duration::from_millis(500);
-
-/// For how long an eviction waits at first for those who are linking, with the turnstile shut.
-const PATIENCE: Duration = Duration::from_millis(1);
 
 /// For how long it lets the others work at least after each batch: for two of their tries.
 const BREAK: Duration = Duration::from_micros(500);
@@ -180,9 +178,7 @@ impl Accounts {
             books.since = Some(Vec::new());
         }
         let beside = Beside::of(&self.store);
-        let walked = self
-            .wait_for_linkers(stop)
-            .and_then(|()| survey(&self.store, stop));
+        let walked = survey(&self.store, stop);
         let mut walked = match walked {
             Ok(walked) => walked,
             Err(error) => {
@@ -216,21 +212,6 @@ impl Accounts {
         books.beside = beside;
         drop(books);
         Ok(self.totals().unwrap_or_default())
-    }
-
-    /// Waits until everybody is through who was linking something already. What they told the
-    /// journal is forgotten by now, and a walk could pass before their link is there: it would be
-    /// missing in the picture, and what it leads to be taken for nobody's.
-    fn wait_for_linkers(&self, stop: &dyn Fn() -> bool) -> Result<(), SurveyError> {
-        let mut patience = PATIENCE;
-        while self.store.holds().exclusive_within(patience)?.is_none() {
-            if stop() {
-                return Err(SurveyError::Stopped);
-            }
-            sleep(PATIENCE * 2);
-            patience = longer(patience);
-        }
-        Ok(())
     }
 
     /// Goes on to now: writes down what was used, and takes in what was linked. To be called about
@@ -354,18 +335,17 @@ impl Accounts {
 
     /// A few removals, with nobody linking.
     fn batch(&self, remover: &mut Remover<'_>) -> Result<(), StoreError> {
-        let mut patience = PATIENCE;
+        let mut patience = Patience::default();
         // The books first: whoever has them may take a while, and nobody is to wait for him.
         let (mut books, alone) = loop {
             let books = self.caught_up();
             let tried = Instant::now();
-            if let Some(alone) = self.store.holds().exclusive_within(patience)? {
+            if let Some(alone) = self.store.holds().exclusive_within(patience.time())? {
                 break (books, alone);
             }
             drop(books);
             remover.longest_hold = remover.longest_hold.max(tried.elapsed());
-            sleep(PATIENCE * 2);
-            patience = longer(patience);
+            patience.pause();
         };
         let started = Instant::now();
         self.catch_up(&mut books);
@@ -505,11 +485,6 @@ impl Store {
             free_inodes: told.f_favail,
         })
     }
-}
-
-/// Somebody is always at it: each time it may take a little longer.
-fn longer(patience: Duration) -> Duration {
-    (patience * 5 / 4).min(PATIENCE * 50)
 }
 
 fn age_of(clock: &Clock, when: When) -> Age {

@@ -63,8 +63,13 @@ impl Beside {
     }
 }
 
-/// Walks the whole tree. Slow on a large one.
+/// Walks the whole tree. Slow on a large one. The caller knows from now on what is told the journal.
 pub(super) fn survey(store: &Store, stop: &dyn Fn() -> bool) -> Result<Survey, SurveyError> {
+    // What they told the journal is forgotten by now, and the walk could pass before their link is
+    // there: it would be missing in the picture, and what it leads to be taken for nobody's.
+    if !store.holds().wait_for_linkers(stop)? {
+        return Err(SurveyError::Stopped);
+    }
     let mut walk = Walk {
         store,
         stop,
