@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_mins(1);
 const REST: Duration = Duration::from_secs(10);
 
 /// How long a start is left alone before the tree is walked: somebody waits for its first answer.
-const SETTLING: Duration = Duration::from_millis(250);
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// How often the whole tree is walked.
 const SURVEY: Duration = Duration::from_hours(24);

@@ -152,6 +152,8 @@ tests:
 #[tokio::test(flavor = "multi_thread")]
 async fn promtool_reads_the_older_text_and_finds_only_distributions_name_odd() {
     let (larder, ..) = busy().await;
+    // From then on both pages know the same.
+    larder.logged("counted what mirrors hold").await;
     let ask = async |accept: &str| {
         let request = larder.request("GET", "/metrics").header("accept", accept);
         let answer = larder.send(request).await;
