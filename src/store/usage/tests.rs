@@ -173,11 +173,13 @@ fn what_is_being_linked_when_a_walk_begins_is_not_taken_for_nobodys() {
         let journal = store.journal();
         journal.layer(local.name(), local.kind(), &shared, 100);
         let link = store.layout().layer_link(local.name(), &shared);
+        // Somebody waits at the turnstile for those who are linking.
+        let turnstile = Layout::turn(&store.inner.root);
+        let is_shut = || File::open(&turnstile).unwrap().try_lock_shared().is_err();
         thread::scope(|threads| {
             let walking = threads.spawn(|| accounts.survey(&|| false).unwrap());
-            let until = Instant::now() + Duration::from_millis(300);
-            while !walking.is_finished() && Instant::now() < until {
-                sleep(Duration::from_millis(1));
+            while !walking.is_finished() && !is_shut() {
+                thread::yield_now();
             }
             crate::store::link::write(&link, &shared, &held).unwrap();
             drop(held);
