@@ -34,6 +34,8 @@ use tree::{Disk, Tree};
 const ROUNDS: usize = 5;
 /// How many of each request are timed.
 const REQUESTS: usize = 200;
+/// For how long requests are watched before anything is evicted.
+const BESIDE: Duration = Duration::from_secs(20);
 const REPOSITORIES: usize = 100_000;
 const IDLE: usize = 9_000;
 const CROWD: usize = 2_000;
@@ -168,34 +170,68 @@ async fn evict() {
             Request::Put("/v2/team/mine/manifests/v1".to_owned(), manifest),
         ),
     ];
-    let mut idle = Vec::new();
-    for (_, request) in &requests {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let times = apart(server.address(), request, &is_over);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        is_over.store(true, Ordering::Relaxed);
-        idle.push(times.join().expect("a client that does not fail"));
-    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let address = server.address().to_owned();
+    let all = || {
+        is_over.store(false, Ordering::Relaxed);
+        requests
+            .each_ref()
+            .map(|(_, request)| apart(&address, request, &is_over))
+    };
+    let clients = all();
+    tokio::time::sleep(BESIDE).await;
+    let alone = times_of(clients, &is_over);
+    let clients = all();
+    let worker = works_like_an_eviction(&is_over);
+    tokio::time::sleep(BESIDE).await;
+    let beside_work = times_of(clients, &is_over);
+    let longest_work = worker.join().expect("a thread that does not fail");
     server.limit_to("1000B");
     server.says("evicted: the cache has reached").await;
-    let is_over = Arc::new(AtomicBool::new(false));
-    let clients = requests
-        .each_ref()
-        .map(|(_, request)| apart(server.address(), request, &is_over));
+    let clients = all();
     server.says("room was made").await;
-    is_over.store(true, Ordering::Relaxed);
-    for (((name, _), idle), busy) in requests.iter().zip(idle).zip(clients) {
-        let busy = busy.join().expect("a client that does not fail");
+    let meanwhile = times_of(clients, &is_over);
+    let times = alone.into_iter().zip(beside_work).zip(meanwhile);
+    for ((name, _), ((alone, beside_work), meanwhile)) in requests.iter().zip(times) {
         println!(
-            "  {name}: before {}, meanwhile {}",
-            spread(idle),
-            spread(busy)
+            "  {name}: alone {}, beside a thread that only works {}, meanwhile {}",
+            spread(alone),
+            spread(beside_work),
+            spread(meanwhile)
         );
     }
+    println!("  that thread was interrupted for {longest_work:?} at most");
     let log = server.log();
     let line = log.lines().find(|line| line.contains("room was made"));
     println!("  {}", line.unwrap_or_default());
     server.stop();
+}
+
+fn times_of<const N: usize>(
+    clients: [JoinHandle<Vec<Duration>>; N],
+    is_over: &AtomicBool,
+) -> [Vec<Duration>; N] {
+    is_over.store(true, Ordering::Relaxed);
+    clients.map(|client| client.join().expect("a client that does not fail"))
+}
+
+/// Keeps a processor as busy as an eviction does, and keeps nobody out: what requests take beside it
+/// is the machine's doing. Says how much longer than it should a piece of its work took at most.
+fn works_like_an_eviction(is_over: &Arc<AtomicBool>) -> JoinHandle<Duration> {
+    const WORK: Duration = Duration::from_micros(250);
+    let is_over = Arc::clone(is_over);
+    std::thread::spawn(move || {
+        let mut longest = Duration::ZERO;
+        while !is_over.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            while began.elapsed() < WORK {
+                std::hint::spin_loop();
+            }
+            longest = longest.max(began.elapsed().saturating_sub(WORK));
+            std::thread::sleep(WORK * 2);
+        }
+        longest
+    })
 }
 
 async fn listing() {

@@ -26,7 +26,7 @@ use super::{Context as _, StoreError, publish};
 
 /// For how long a write waits before it fails. A collection lets everybody through many times a
 /// second; one that does not was stopped by somebody, and must not take all threads with it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const GIVES_UP_AFTER: Duration = Duration::from_secs(30);
 
 /// The longest pause between two tries: an eviction keeps others out for a millisecond at a time,
 /// and waiting is to cost little more than that.
@@ -142,7 +142,7 @@ impl Holds {
 
     /// Waits until no collection is removing anything, and keeps it from doing so.
     pub(super) fn shared(&self) -> Result<Shared, StoreError> {
-        self.shared_within(PATIENCE)
+        self.shared_within(GIVES_UP_AFTER)
     }
 
     /// The same for those who can do without.

@@ -16,6 +16,7 @@
 mod books;
 mod choose;
 mod clock;
+mod evict;
 mod journal;
 mod outlook;
 mod picture;
@@ -23,73 +24,32 @@ mod remove;
 mod table;
 mod walk;
 
-use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::sleep;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::{Digest, RepositoryName};
 
-use super::hold::Patience;
 use super::layout::Layout;
 use super::{Store, StoreError, file, publish};
 use books::Books;
 pub use choose::Kept;
-use choose::{Demand, choose, spared, units};
+use choose::units;
 pub use clock::Age;
 use clock::{Clock, Saved};
+pub use evict::{Evicted, Order};
 pub(super) use journal::Journal;
 use journal::{Change, Uses, When};
 pub use outlook::{Candidate, LastUse};
 use picture::Picture;
-use remove::Remover;
 pub(super) use walk::Beside;
 pub use walk::SurveyError;
 use walk::survey;
 
-/// What was pulled in this time before stays: whoever pulled a manifest is about to ask for its
-/// layers.
-const JUST_USED: Duration = Duration::from_mins(1);
-
-/// How many images are chosen at a time.
-const ROUND: usize = 1024;
-
 /// How many records of use are written with one hold.
-const RECORDS: usize = 64;
+const RECORDS: usize = 16;
 
 /// How long a record of use may wait for its hold: it is tried again a second later.
 const SHORTLY: Duration = Duration::from_millis(500);
-
-/// For how long it lets the others work at least after each batch: for two of their tries.
-const BREAK: Duration = Duration::from_micros(500);
-
-/// What is to be evicted.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Order {
-    /// So many bytes are to come free,
-    pub bytes: u64,
-    /// and so many inodes.
-    pub inodes: u64,
-    /// Images that nobody used for this long go too.
-    pub unused_for: Option<Duration>,
-    /// For the log: on whose behalf.
-    pub why: &'static str,
-}
-
-/// What was evicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Evicted {
-    /// Images, and layers that belong to none.
-    pub images: usize,
-    /// Bytes of data.
-    pub bytes: u64,
-    /// Whether it was as much as was asked for.
-    pub is_enough: bool,
-    /// Whether the tree has to be walked once more before anything can be evicted.
-    pub is_stale: bool,
-    /// How long one who linked something meanwhile had to wait for it at most, each time.
-    pub longest_hold: Duration,
-}
 
 /// What mirrors hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,6 +80,8 @@ pub struct Accounts {
     uses: Uses,
     clock: Mutex<Option<Clock>>,
     books: Mutex<Books>,
+    /// What the books last said: see [`Accounts::cached`].
+    last_cached: Mutex<Option<u64>>,
     /// One eviction at a time; a new picture waits for its end.
     evicting: Mutex<()>,
 }
@@ -132,6 +94,7 @@ impl Accounts {
             uses: Uses::default(),
             clock: Mutex::default(),
             books: Mutex::default(),
+            last_cached: Mutex::default(),
             evicting: Mutex::default(),
         }
     }
@@ -152,10 +115,20 @@ impl Accounts {
         })
     }
 
-    /// How many bytes mirrors alone hold, if that is known yet.
+    /// How many bytes mirrors alone hold, if that is known yet. Somebody waits for his pull to begin:
+    /// while others read the books it is what they last said, and at most what came since.
     pub fn cached(&self) -> Option<u64> {
-        let books = self.caught_up();
-        books.picture.as_ref().map(Picture::cached)
+        match self.books.try_lock() {
+            Ok(mut books) => {
+                self.catch_up(&mut books);
+                books.cached()
+            }
+            Err(TryLockError::Poisoned(_)) => self.caught_up().cached(),
+            Err(TryLockError::WouldBlock) => {
+                let last = *lock(&self.last_cached);
+                last.map(|last| last.saturating_add(self.store.journal().bytes()))
+            }
+        }
     }
 
     /// What there is to store in.
@@ -210,6 +183,7 @@ impl Accounts {
         books.remains = walked.remains;
         books.husks = walked.husks;
         books.beside = beside;
+        self.tell(&mut books, self.uses.tell_all());
         drop(books);
         Ok(self.totals().unwrap_or_default())
     }
@@ -239,131 +213,6 @@ impl Accounts {
         }
     }
 
-    /// Evicts the least recently used images until that is enough, or nothing may go any more.
-    /// Who links something meanwhile waits for a few milliseconds at most; who reads, not at all.
-    pub fn evict(
-        &self,
-        order: Order,
-        kept: &Kept,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Evicted, StoreError> {
-        let _only = lock(&self.evicting);
-        let now = self.now();
-        let demand = Demand {
-            bytes: order.bytes,
-            inodes: order.inodes,
-            unused_since: order.unused_for.map(|unused| now.before(unused)),
-            spare: now.before(JUST_USED),
-        };
-        let mut remover = Remover::new(&self.store, demand);
-        let images = self.run(&mut remover, (order, kept), now, stop);
-        // What it did not come to is no less unlinked.
-        self.books().remains.extend(remover.left());
-        Ok(Evicted {
-            images: images?,
-            bytes: remover.bytes,
-            is_enough: remover.is_enough(),
-            is_stale: remover.is_stale,
-            longest_hold: remover.longest_hold,
-        })
-    }
-
-    fn run(
-        &self,
-        remover: &mut Remover<'_>,
-        (order, kept): (Order, &Kept),
-        now: Age,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<usize, StoreError> {
-        let mut images = 0;
-        loop {
-            let before = (remover.bytes, remover.inodes);
-            let unlinked = self.choose(remover, kept);
-            if !remover.has_more() {
-                break;
-            }
-            let note = Layout::evicting(&self.store.inner.root);
-            // On a full disk it may not be possible; then a kill leaves what a collection removes.
-            if let Err(error) = publish::write_hint(&note, unlinked.as_bytes()) {
-                tracing::debug!(%error, "not written down");
-            }
-            while remover.has_more() && !stop() && !remover.is_stale {
-                self.batch(remover)?;
-                for gone in remover.gone.drain(..) {
-                    images += 1;
-                    let unused = humantime::format_duration(whole(now.since(gone.used)));
-                    let (image, bytes) = (gone.image, gone.bytes);
-                    tracing::info!(image, bytes, %unused, "evicted: {}", order.why);
-                }
-            }
-            if remover.has_more() {
-                break;
-            }
-            publish::unlink(&note)?;
-            if before == (remover.bytes, remover.inodes) {
-                break;
-            }
-        }
-        Ok(images)
-    }
-
-    /// Decides what goes next, and says which data that is.
-    fn choose(&self, remover: &mut Remover<'_>, kept: &Kept) -> String {
-        let mut books = self.caught_up();
-        let remains = std::mem::take(&mut books.remains);
-        remover.add_husks(std::mem::take(&mut books.husks));
-        let Some(picture) = &books.picture else {
-            return String::new();
-        };
-        remover.spared = spared(picture, kept);
-        let demand = Demand {
-            bytes: remover.demand.bytes.saturating_sub(remover.bytes),
-            inodes: remover.demand.inodes.saturating_sub(remover.inodes),
-            ..remover.demand
-        };
-        let choice = choose(picture, &remover.spared, demand, ROUND);
-        let mut unlinked = String::new();
-        for id in remains.iter().chain(&choice.data) {
-            if let Some(digest) = books.digest(*id) {
-                // Writing to a string does not fail.
-                _ = writeln!(unlinked, "{digest}");
-            }
-        }
-        remover.add(choice.units, remains);
-        unlinked
-    }
-
-    /// A few removals, with nobody linking.
-    fn batch(&self, remover: &mut Remover<'_>) -> Result<(), StoreError> {
-        let mut patience = Patience::default();
-        // The books first: whoever has them may take a while, and nobody is to wait for him.
-        let (mut books, alone) = loop {
-            let books = self.caught_up();
-            let tried = Instant::now();
-            if let Some(alone) = self.store.holds().exclusive_within(patience.time())? {
-                break (books, alone);
-            }
-            drop(books);
-            remover.longest_hold = remover.longest_hold.max(tried.elapsed());
-            patience.pause();
-        };
-        let started = Instant::now();
-        self.catch_up(&mut books);
-        if Beside::of(&self.store) != books.beside {
-            remover.is_stale = true;
-            return Ok(());
-        }
-        let open = remover.batch(&mut books);
-        remover.longest_hold = remover.longest_hold.max(alone.release());
-        drop(books);
-        let took = started.elapsed();
-        drop(open?);
-        self.store.let_go();
-        // Those who wait get their turn; the disk may be busy with what was removed.
-        sleep(took.clamp(BREAK, BREAK * 40));
-        Ok(())
-    }
-
     /// The books, with everything that was linked and used until now.
     fn caught_up(&self) -> MutexGuard<'_, Books> {
         let mut books = self.books();
@@ -372,22 +221,30 @@ impl Accounts {
     }
 
     fn catch_up(&self, books: &mut Books) {
-        let events = self.store.journal().take();
-        let uses = self.uses.all();
-        if events.is_empty() && uses.is_empty() {
-            return;
-        }
-        let (clock, now) = self.with_clock(|clock| (*clock, clock.age_at(Instant::now())));
-        for event in events {
-            books.change(Change::Linked(event), now);
-        }
-        let Some(picture) = &mut books.picture else {
-            return;
+        // In this order: what was used was linked before.
+        let uses = match &books.picture {
+            Some(_) => self.uses.tell(),
+            None => Vec::new(),
         };
-        for (repository, digest, when) in uses {
-            let age = age_of(&clock, when);
-            picture.change(&Change::Used(repository, digest, age), now);
+        let events = self.store.journal().take();
+        if !events.is_empty() {
+            let now = self.with_clock(|clock| clock.age_at(Instant::now()));
+            for event in events {
+                books.change(Change::Linked(event), now);
+            }
         }
+        self.tell(books, uses);
+    }
+
+    fn tell(&self, books: &mut Books, uses: Vec<(RepositoryName, Digest, When)>) {
+        let (clock, now) = self.with_clock(|clock| (*clock, clock.age_at(Instant::now())));
+        if let Some(picture) = &mut books.picture {
+            for (repository, digest, when) in uses {
+                let age = age_of(&clock, when);
+                picture.change(&Change::Used(repository, digest, age), now);
+            }
+        }
+        *lock(&self.last_cached) = books.cached();
     }
 
     /// Writes down which manifests were used when. What cannot be written now stays noted.
@@ -492,11 +349,6 @@ fn age_of(clock: &Clock, when: When) -> Age {
         When::At(at) => clock.age_at(at),
         When::Age(age) => age,
     }
-}
-
-/// Without the fractions of a second that nobody wants to read.
-fn whole(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

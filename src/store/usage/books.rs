@@ -23,6 +23,11 @@ pub(super) struct Books {
 }
 
 impl Books {
+    /// How many bytes mirrors alone hold, if that is known yet.
+    pub(super) fn cached(&self) -> Option<u64> {
+        self.picture.as_ref().map(Picture::cached)
+    }
+
     pub(super) fn repository(&self, place: Place) -> Option<&Repository> {
         self.picture.as_ref()?.repository(place)
     }

@@ -5,7 +5,7 @@
 //! knows every link that this process made.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::oci::{Digest, References, RepositoryName, Tag};
@@ -61,6 +61,16 @@ impl Journal {
     pub(super) fn take(&self) -> Vec<Event> {
         let mut events = self.lock();
         events.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The bytes of what was linked since; what was there before counts too.
+    pub(super) fn bytes(&self) -> u64 {
+        let events = self.lock();
+        let bytes = events.iter().flatten().map(|event| match &event.what {
+            What::Layer(size) | What::Manifest(size, _) => *size,
+            What::Tag(_) => 0,
+        });
+        bytes.sum()
     }
 
     pub(in crate::store) fn layer(
@@ -120,7 +130,7 @@ impl Journal {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Event>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Event>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,50 +144,83 @@ pub(super) enum When {
     Age(Age),
 }
 
+type ByRepository = HashMap<RepositoryName, HashMap<Digest, When>>;
+
 /// The manifests that were pulled and are not written down yet, by repository.
 #[derive(Debug, Default)]
-pub(super) struct Uses(Mutex<HashMap<RepositoryName, HashMap<Digest, When>>>);
+pub(super) struct Uses(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// Those that the picture has not been told of yet.
+    untold: ByRepository,
+    /// The others. There are very many where the disk does not take them, or after the first walk:
+    /// nobody is to go through all of them again and again.
+    told: ByRepository,
+}
 
 impl Uses {
-    /// Notes what is not noted already.
+    /// Notes what is not noted already, and what the picture knows.
     pub(super) fn note_older(&self, repository: &RepositoryName, digest: &Digest, when: When) {
         let mut uses = self.lock();
-        let of_repository = uses.entry(repository.clone()).or_default();
+        let of_repository = uses.told.entry(repository.clone()).or_default();
         of_repository.entry(digest.clone()).or_insert(when);
     }
 
     pub(super) fn note(&self, repository: &RepositoryName, digest: &Digest, when: When) {
         let mut uses = self.lock();
+        let untold = &mut uses.untold;
         // A manifest that everybody pulls is in there already: nothing is copied then.
-        if let Some(noted) = uses.get_mut(repository).and_then(|it| it.get_mut(digest)) {
+        if let Some(noted) = untold.get_mut(repository).and_then(|it| it.get_mut(digest)) {
             *noted = when;
         } else {
-            let of_repository = uses.entry(repository.clone()).or_default();
+            let of_repository = untold.entry(repository.clone()).or_default();
             of_repository.insert(digest.clone(), when);
         }
     }
 
-    /// All of them, which stay.
-    pub(super) fn all(&self) -> Vec<(RepositoryName, Digest, When)> {
-        let uses = self.lock();
-        let each = uses.iter().flat_map(|(repository, digests)| {
-            let each = digests.iter();
-            each.map(|(digest, when)| (repository.clone(), digest.clone(), *when))
-        });
-        each.collect()
+    /// Those that the picture has not been told of yet; it is told of them now.
+    pub(super) fn tell(&self) -> Vec<(RepositoryName, Digest, When)> {
+        let uses = &mut *self.lock();
+        let untold = list(&uses.untold);
+        add(&mut uses.told, std::mem::take(&mut uses.untold));
+        untold
+    }
+
+    /// All of them, for a new picture.
+    pub(super) fn tell_all(&self) -> Vec<(RepositoryName, Digest, When)> {
+        let uses = &mut *self.lock();
+        add(&mut uses.told, std::mem::take(&mut uses.untold));
+        list(&uses.told)
     }
 
     /// All of them, which go.
     pub(super) fn take(&self) -> Vec<(RepositoryName, Digest, When)> {
-        let uses = std::mem::take(&mut *self.lock());
-        let each = uses.into_iter().flat_map(|(repository, digests)| {
+        let Noted { untold, mut told } = std::mem::take(&mut *self.lock());
+        add(&mut told, untold);
+        let each = told.into_iter().flat_map(|(repository, digests)| {
             let each = digests.into_iter();
             each.map(move |(digest, when)| (repository.clone(), digest, when))
         });
         each.collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RepositoryName, HashMap<Digest, When>>> {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Adds what was noted later.
+fn add(uses: &mut ByRepository, later: ByRepository) {
+    for (repository, digests) in later {
+        uses.entry(repository).or_default().extend(digests);
+    }
+}
+
+fn list(uses: &ByRepository) -> Vec<(RepositoryName, Digest, When)> {
+    let each = uses.iter().flat_map(|(repository, digests)| {
+        let each = digests.iter();
+        each.map(|(digest, when)| (repository.clone(), digest.clone(), *when))
+    });
+    each.collect()
 }

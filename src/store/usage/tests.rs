@@ -240,6 +240,51 @@ fn what_a_killed_eviction_had_unlinked_goes_after_the_next_walk() {
 }
 
 #[test]
+fn who_asks_how_much_there_is_does_not_wait_for_who_reads_the_books() {
+    let (_root, store) = store();
+    let mirror = store.mirror(&"docker.io/team/a".parse().unwrap());
+    add_blob(&mirror, &[1; 5000]);
+    let accounts = accounts(&store);
+    // What reads them for long is the choice of what goes.
+    let read = accounts.books();
+    assert_eq!(accounts.cached(), Some(5000));
+    add_blob(&mirror, &[2; 300]);
+    assert_eq!(accounts.cached(), Some(5300));
+    drop(read);
+    assert_eq!(accounts.cached(), Some(5300));
+    let _read = accounts.books();
+    assert_eq!(accounts.cached(), Some(5300), "and it is counted once");
+}
+
+#[test]
+fn the_picture_is_told_once_of_what_was_used() {
+    let (uses, name) = (Uses::default(), "docker.io/team/a".parse().unwrap());
+    let at = |age| When::Age(Age(age));
+    let ages = |noted: Vec<(RepositoryName, Digest, When)>| {
+        let ages = noted.into_iter().map(|(_, _, when)| match when {
+            When::Age(age) => age.0,
+            When::At(_) => 0,
+        });
+        ages.collect::<std::collections::BTreeSet<_>>()
+    };
+    let [found, pulled] = [b"found", b"again"].map(|it| Digest::of(it));
+    uses.note_older(&name, &found, at(1));
+    uses.note(&name, &pulled, at(2));
+    assert_eq!(ages(uses.tell()), [2].into());
+    assert!(uses.tell().is_empty());
+    uses.note(&name, &pulled, at(3));
+    uses.note(&name, &pulled, at(4));
+    assert_eq!(ages(uses.tell()), [4].into());
+    uses.note(&name, &found, at(5));
+    uses.note_older(&name, &pulled, at(1));
+    assert_eq!(ages(uses.tell_all()), [4, 5].into(), "a new one, of all");
+    assert!(uses.tell().is_empty());
+    uses.note(&name, &found, at(6));
+    assert_eq!(ages(uses.take()), [4, 6].into(), "to be written");
+    assert!(uses.take().is_empty());
+}
+
+#[test]
 fn uses_outlive_the_process() {
     let (_root, store) = store();
     let mirror = store.mirror(&"docker.io/team/a".parse().unwrap());
