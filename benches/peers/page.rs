@@ -21,10 +21,13 @@ const REPOSITORIES: usize = 1000;
 const TAGS: usize = 20;
 
 /// What the first view asks for when it is opened: `state.js`, `now.js`.
-const AT_FIRST: [&str; 3] = ["", "history?step=60", "evictions?n=8"];
+const AT_FIRST: [&str; 3] = ["", "history?n=100", "evictions?n=8"];
 
 /// What it asks for again: once a minute, while nothing is pushed, deleted or filled.
-const AGAIN: &str = "history?step=60";
+const AGAIN: &str = "history?n=100";
+
+/// What is done once, when a page is opened, is over after this.
+const OPENING: Duration = Duration::from_secs(1);
 
 /// How long a server is watched that does nothing else.
 const REST: Duration = Duration::from_secs(20);
@@ -47,9 +50,11 @@ pub(crate) fn rows(plan: &Plan, content: &Content) -> Vec<Row> {
         for slice in 0..SLICES as usize {
             for turn in 0..2 {
                 if (round + slice + turn).is_multiple_of(2) {
+                    sleep(OPENING);
                     without += pull.run();
                 } else {
                     let page = Page::open(server.address);
+                    sleep(OPENING);
                     with += pull.run();
                     page.close();
                 }
@@ -76,9 +81,10 @@ pub(crate) fn rows(plan: &Plan, content: &Content) -> Vec<Row> {
 /// what it does on the side, every few seconds, for as long as somebody does.
 fn at_rest(server: &Server) -> f64 {
     let page = Page::open(server.address);
-    // What is done once, when it is opened, is over by then.
-    sleep(Duration::from_secs(1));
+    sleep(OPENING);
     let before = server.processor();
+    // Three times as often as a page does.
+    get(server.address, AGAIN);
     sleep(REST);
     let used = server.processor() - before;
     page.close();
@@ -87,9 +93,9 @@ fn at_rest(server: &Server) -> f64 {
 
 /// A page that somebody looks at: what `live.js` and the first view, `now.js`, ask a server for.
 ///
-/// It follows the events for as long as it is open, and asks for what it shows of the past once a
-/// minute. Here it is open for a second at a time, and asks once in each. The rest is asked for again
-/// only after something has changed, which no pull of what is here does.
+/// It follows the events for as long as it is open. What it shows of the past it asks for once a
+/// minute, which nobody sees in a second. The rest is asked for again only after something has
+/// changed, which no pull of what is here does.
 struct Page {
     events: TcpStream,
     reading: JoinHandle<usize>,
@@ -103,7 +109,7 @@ impl Page {
         let mut events = TcpStream::connect(server).expect("a connection");
         request(&mut events, "events", "text/event-stream", "keep-alive");
         let stream = events.try_clone().expect("the connection");
-        let reading = thread::spawn(move || read(stream, server));
+        let reading = thread::spawn(move || read(stream));
         Self { events, reading }
     }
 
@@ -117,16 +123,12 @@ impl Page {
 }
 
 /// Reads events until the connection ends. Says how many states there were.
-fn read(mut events: TcpStream, server: SocketAddr) -> usize {
+fn read(mut events: TcpStream) -> usize {
     let mut buffer = vec![0; 64 << 10];
     let mut told = 0;
     while let Ok(count @ 1..) = events.read(&mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..count]);
-        let states = text.matches("event: state").count();
-        if told == 0 && states > 0 {
-            get(server, AGAIN);
-        }
-        told += states;
+        told += text.matches("event: state").count();
     }
     told
 }

@@ -85,11 +85,15 @@ pub(super) fn sum(points: &[Point], step: Duration) -> Vec<Point> {
     sums
 }
 
-/// The nearest step that there is: whole minutes, an hour at most.
-pub(super) fn step(seconds: Option<u64>) -> Duration {
-    seconds.map_or(STEP, |seconds| {
-        Duration::from_mins((seconds / 60).clamp(1, 60))
-    })
+/// How many minutes may be summed: what an hour can be divided into, and a column of a chart be.
+const SPANS: [u64; 7] = [1, 2, 5, 10, 15, 30, 60];
+
+/// The shortest step in which so many minutes make `most` points at most; an hour where none does.
+pub(super) fn step(minutes: usize, most: Option<u64>) -> Duration {
+    // One more than would fill them: they begin and end in the middle of one.
+    let fits = |span: &u64| most.is_none_or(|most| (minutes as u64).div_ceil(*span) < most);
+    let span = SPANS.into_iter().find(fits).unwrap_or(60);
+    STEP * u32::try_from(span).unwrap_or(60)
 }
 
 /// Adds a point each minute.
@@ -125,11 +129,34 @@ mod tests {
                 .all(|it| (it.served, it.fetched) == (10, 5))
         );
         assert_eq!((points[POINTS].served, points[POINTS].fetched), (7, 0));
-        let sums = sum(&points[..POINTS], step(Some(300)));
+        let sums = sum(&points[..POINTS], Duration::from_mins(5));
         let total = |points: &[Point]| points.iter().map(|it| it.served).sum::<u64>();
         assert_eq!(total(&sums), total(&points[..POINTS]));
         assert!((288..=289).contains(&sums.len()), "{}", sums.len());
-        assert_eq!(sum(&points[..9], step(None)), points[..9]);
-        assert_eq!(step(Some(0)), STEP);
+        assert_eq!(sum(&points[..9], STEP), points[..9]);
+    }
+
+    #[test]
+    fn there_are_no_more_points_than_somebody_wants() {
+        let minutes = |count, most| step(count, most).as_secs() / 60;
+        assert_eq!(minutes(POINTS + 1, None), 1);
+        for (count, most, expected) in [
+            (1, 100, 1),
+            (99, 100, 1),
+            (100, 100, 2),
+            (POINTS + 1, 100, 15),
+            (POINTS + 1, 10, 60),
+            (POINTS + 1, 0, 60),
+        ] {
+            assert_eq!(minutes(count, Some(most)), expected, "{count} in {most}");
+        }
+        let history = History::default();
+        for minute in 1..=1500_u32 {
+            // They begin anywhere in an hour.
+            history.add(SystemTime::UNIX_EPOCH + STEP * (minute + 7), 0, 0);
+            let points = history.points(SystemTime::UNIX_EPOCH + STEP * (minute + 8), 0, 0);
+            let sums = sum(&points, step(points.len(), Some(100)));
+            assert!(sums.len() <= 100, "{minute}: {}", sums.len());
+        }
     }
 }

@@ -4,12 +4,11 @@ mod joined;
 
 use std::sync::LazyLock;
 
-use crate::oci::Digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
 
-/// What the page may load, and from where: nothing but its own files and this server's JSON.
-///
-/// A name made of markup that came through all else would find no script to run.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+use crate::oci::Digest;
 
 /// One file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +21,13 @@ pub struct File {
     pub text: &'static str,
 }
 
-/// The page itself.
-const INDEX: File = File {
-    name: "index.html",
-    media_type: "text/html; charset=utf-8",
-    text: include_str!("page/index.html"),
-};
+/// The page itself, before its style and its scripts are put in: the lines that name them.
+const INDEX: &str = include_str!("page/index.html");
+const STYLE: &str = "<link rel=\"stylesheet\" href=\"assets/style.css\">";
+const FIRST: &str = "<script src=\"assets/first.js\"></script>";
+const MODULES: &str = "<script type=\"module\" blocking=\"render\" src=\"assets/app.js\"></script>";
 
-/// All files but the page itself: `/assets/<name>`. The page names the style, what comes first, and
-/// [`SCRIPT`], in which the rest is.
+/// All files but the page itself: `/assets/<name>`, for who wants to read them.
 const ASSETS: [File; 17] = [
     File {
         name: "style.css",
@@ -63,63 +60,100 @@ const fn script(name: &'static str, text: &'static str) -> File {
     }
 }
 
-/// The module with which the page begins.
-const BEGIN: &str = "app.js";
+/// The page as it is sent: one answer, since each that a browser waits for takes it longer than all
+/// that is in them.
+struct Page {
+    text: String,
+    policy: String,
+    tag: String,
+}
 
-/// All modules in one: `/assets/page.js`.
-static SCRIPT: LazyLock<String> = LazyLock::new(|| joined::join(&ASSETS, BEGIN));
-
-/// The tags of all files: the page's first, then those of [`ASSETS`] in their order, then the script's.
-static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let tag = |file: &File| format!("\"{}\"", &Digest::of(file.text.as_bytes()).hex()[..32]);
-    let all = [INDEX].into_iter().chain(ASSETS).chain([joined()]);
-    all.map(|file| tag(&file)).collect()
+static PAGE: LazyLock<Page> = LazyLock::new(|| {
+    let of = |name| {
+        let file = ASSETS.iter().find(|file| file.name == name);
+        file.map_or("", |file| file.text)
+    };
+    let style = of("style.css");
+    let [first, modules] = [
+        joined::lean(of("first.js")),
+        joined::join(&ASSETS, "app.js"),
+    ];
+    let text = INDEX
+        .replace(STYLE, &format!("<style>{style}</style>"))
+        .replace(FIRST, &format!("<script>{first}</script>"))
+        .replace(
+            MODULES,
+            &format!("<script type=\"module\" blocking=\"render\">{modules}</script>"),
+        );
+    Page {
+        tag: tag_of(&text),
+        policy: policy(style, &[&first, &modules]),
+        text,
+    }
 });
 
-fn joined() -> File {
-    script("page.js", &SCRIPT)
+/// What the page may run and load, and from where: nothing but its own style and scripts, and this
+/// server's files and JSON.
+///
+/// A name made of markup that came through all else would find no script to run.
+fn policy(style: &str, scripts: &[&str]) -> String {
+    let source = |text: &str| {
+        let hash = STANDARD.encode(digest(&SHA256, text.as_bytes()));
+        format!(" 'sha256-{hash}'")
+    };
+    let scripts: String = scripts.iter().map(|text| source(text)).collect();
+    let style = source(style);
+    format!(
+        "default-src 'none'; script-src 'self'{scripts}; style-src 'self'{style}; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The tags of [`ASSETS`], in their order.
+static TAGS: LazyLock<Vec<String>> =
+    LazyLock::new(|| ASSETS.iter().map(|file| tag_of(file.text)).collect());
+
+fn tag_of(text: &str) -> String {
+    format!("\"{}\"", &Digest::of(text.as_bytes()).hex()[..32])
 }
 
 /// The page, and its entity tag with the quotes.
 pub fn index() -> (File, &'static str) {
-    (INDEX, tag(0))
+    let page = File {
+        name: "index.html",
+        media_type: "text/html; charset=utf-8",
+        text: &PAGE.text,
+    };
+    (page, &PAGE.tag)
 }
 
 /// One of its files, and its entity tag with the quotes.
 pub fn asset(name: &str) -> Option<(File, &'static str)> {
-    if name == joined().name {
-        return Some((joined(), tag(ASSETS.len() + 1)));
-    }
     let at = ASSETS.iter().position(|file| file.name == name)?;
-    Some((*ASSETS.get(at)?, tag(at + 1)))
+    Some((*ASSETS.get(at)?, TAGS.get(at)?))
 }
 
-fn tag(at: usize) -> &'static str {
-    TAGS.get(at).map_or("", String::as_str)
+/// The content security policy of all of them.
+pub fn content_security_policy() -> &'static str {
+    &PAGE.policy
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use regex::Regex;
+
     use super::*;
 
     #[test]
-    fn the_page_names_all_of_its_files_and_no_others() {
-        let named = |text: &str| -> BTreeSet<String> {
-            let after = text.split("assets/").skip(1);
-            after
-                .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
-                .collect()
-        };
-        let used = named(INDEX.text);
-        let expected = ["first.js", "page.js", "style.css"].map(str::to_owned);
-        assert_eq!(used, BTreeSet::from(expected));
-        for name in used {
-            assert!(asset(&name).is_some(), "{name}");
+    fn the_page_has_all_of_its_files_in_it() {
+        for line in [STYLE, FIRST, MODULES] {
+            assert_eq!(INDEX.matches(line).count(), 1, "{line}");
         }
+        let (page, _) = index();
+        assert!(!page.text.contains("assets/"));
         let there: BTreeSet<&str> = ASSETS.iter().map(|file| file.name).collect();
-        let mut used = BTreeSet::from(["first.js", "style.css", BEGIN]);
+        let mut used = BTreeSet::from(["first.js", "style.css", "app.js"]);
         for file in ASSETS {
             for import in file.text.split("\"./").skip(1) {
                 let (module, _) = import.split_once('"').unwrap();
@@ -129,12 +163,33 @@ mod tests {
         assert_eq!(used, there);
     }
 
+    /// Where a style or a script ends is told by its text alone.
+    #[test]
+    fn nothing_in_the_files_ends_them_early() {
+        for file in ASSETS {
+            for end in ["</", "<!--"] {
+                assert!(!file.text.contains(end), "{}: {end}", file.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_policy_names_what_is_in_the_page() {
+        let (page, _) = index();
+        let inside = Regex::new(r"(?s)<(style|script)[^>]*>(.*?)</").unwrap();
+        let texts: Vec<_> = inside.captures_iter(page.text).collect();
+        assert_eq!(texts.len(), 3);
+        for text in texts {
+            let hash = STANDARD.encode(digest(&SHA256, text[2].as_bytes()));
+            assert!(content_security_policy().contains(&hash), "{}", &text[2]);
+        }
+        assert!(!content_security_policy().contains("unsafe"));
+    }
+
     /// What a browser loads is 150 kB at most, with the JSON that it shows first.
     #[test]
     fn all_of_it_is_small() {
-        let loaded = ["style.css", "first.js", "page.js"].map(|name| asset(name).unwrap().0);
-        let files = [INDEX].into_iter().chain(loaded);
-        let size: usize = files.map(|file| file.text.len()).sum();
+        let size = index().0.text.len();
         assert!(size < 125_000, "{size}");
     }
 
@@ -176,10 +231,10 @@ mod tests {
     #[test]
     fn each_file_has_a_tag_of_its_own() {
         let (page, of_page) = index();
-        assert!(page.text.starts_with("<!doctype html>"), "{}", page.text);
+        assert!(page.text.starts_with("<!doctype html>"));
         assert_eq!(of_page.len(), 34);
         let mut tags = BTreeSet::from([of_page]);
-        for file in ASSETS.into_iter().chain([joined()]) {
+        for file in ASSETS {
             let (found, of_file) = asset(file.name).unwrap();
             assert_eq!(found, file);
             assert!(tags.insert(of_file), "{}", file.name);

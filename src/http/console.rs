@@ -55,7 +55,7 @@ fn file(file: &File, tag: &'static str, headers: &HeaderMap) -> Answer {
             .body(Body::full(file.text))
     };
     // Another version of larder has others: a browser asks each time, which costs it little.
-    let policy = page::CONTENT_SECURITY_POLICY;
+    let policy = page::content_security_policy();
     answer
         .header(ETAG, HeaderValue::from_static(tag))
         .header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))

@@ -19,7 +19,7 @@ const LONGEST: usize = 400;
 pub enum ApiRoute {
     /// `/`: what this server is, and how it stands.
     State,
-    /// `/history`: what was served and fetched, in steps of a minute or of so many seconds.
+    /// `/history`: what was served and fetched, minute by minute or in so many points.
     History(Option<u64>),
     /// `/events`: what happens, as it happens.
     Events,
@@ -138,7 +138,7 @@ impl FromStr for ListPlace {
 pub(super) fn parse(segments: &[&str], query: &Query) -> Result<ApiRoute, RouteError> {
     match segments {
         [] => Ok(ApiRoute::State),
-        ["history"] => Ok(ApiRoute::History(number(query, "step")?)),
+        ["history"] => Ok(ApiRoute::History(number(query, "n")?)),
         ["events"] => Ok(ApiRoute::Events),
         ["repositories"] => Ok(ApiRoute::Repositories {
             search: text(query, "search"),

@@ -86,14 +86,14 @@ impl Console {
         })
     }
 
-    /// What was served and fetched in the last day, in steps of a minute or of so many seconds, and
-    /// in the one under way.
-    pub fn history(&self, step: Option<u64>) -> Value {
-        let step = history::step(step);
+    /// What was served and fetched in each minute of the last day, and in the one under way; summed
+    /// so that there are `most` points at most.
+    pub fn history(&self, most: Option<u64>) -> Value {
         let totals = self.totals();
         let now = SystemTime::now();
         let points = &self.0.history;
         let points = points.points(now, totals.served_bytes, totals.fetched_bytes);
+        let step = history::step(points.len(), most);
         let points = history::sum(&points, step);
         let points = points.iter().map(|point| {
             json!({

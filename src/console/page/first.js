@@ -22,7 +22,10 @@
   try {
     const [, view, rest] = /^#\/([^/]*)\/?(.*)$/s.exec(location.hash || "#/");
     const of = decodeURIComponent(rest);
-    if (view === "" || view === "now") ask("evictions", { n: 8 });
+    if (view === "" || view === "now") {
+      ask("evictions", { n: 8 });
+      ask("history", { n: 100 });
+    }
     if (view === "images") {
       ask("repositories", { sort: "name", n: 100 });
       ask("upstreams");

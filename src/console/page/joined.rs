@@ -21,6 +21,13 @@ pub(super) fn join(modules: &[File], first: &str) -> String {
     joining.script
 }
 
+/// The same of a script that is none of the modules.
+pub(super) fn lean(script: &str) -> String {
+    let lines = script.lines().map(str::trim_start);
+    let lines = lines.filter(|line| !is_comment(line));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 struct Joining<'a> {
     modules: &'a [File],
     added: HashSet<String>,

@@ -18,6 +18,9 @@ const OUTCOMES = [
   ["pass", "passed on"],
 ];
 
+// As many as the chart can show, and not more to send than that. first.js asks for them too.
+const POINTS = 100;
+
 export function now(signal) {
   const running = fills(signal);
   const under = pulls(signal);
@@ -56,7 +59,7 @@ function saved(signal) {
   };
   const history = async () => {
     try {
-      picture.update({ ...(await get("history", { step: step() }, signal)), started: state.about?.started });
+      picture.update({ ...(await get("history", { n: POINTS }, signal)), started: state.about?.started });
     } catch {
       // The header says that the connection is lost; the picture stays as it was.
     }
@@ -68,12 +71,6 @@ function saved(signal) {
   show();
   history();
   return h("section", { class: "panel saved" }, first, tell, picture);
-}
-
-// As fine as the columns can show it, and not more to send than that.
-function step() {
-  const minutes = state.about ? (Date.now() - Date.parse(state.about.started)) / 60_000 : 1440;
-  return minutes < 90 ? 60 : minutes < 450 ? 300 : 900;
 }
 
 // A registry that mirrors nothing has nothing to pull before somebody pushes.

@@ -194,7 +194,7 @@ impl Turn {
                 let you = self.you(caller);
                 console.state(&you, &self.address(asked), sees).await
             }
-            ApiRoute::History(step) => console.history(step),
+            ApiRoute::History(most) => console.history(most),
             ApiRoute::Repositories {
                 search,
                 origin,
