@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use larder::oci::{Algorithm, Hasher};
+use rustix::fs::{Advice, fadvise};
 
 use super::Upstreams;
 use super::support::image::Image;
@@ -24,6 +25,9 @@ const MOST: f64 = 1.43;
 /// A bundle of an image with 32 layers of 32 MB, written and taken in, in turns with a copy of the
 /// same file. All of them end when the disk has it, and each writes what was not there: to give
 /// back the room of an old file can take as long as to write a new one, and is not `cp`'s work here.
+///
+/// Once each reads what the machine has in its memory, which is what was just fetched or written,
+/// and once from the disk, which is what is carried from here to there.
 pub(crate) async fn there_and_back(upstreams: &Upstreams) -> Vec<Row> {
     let hub = upstreams.near().await;
     let image = Image::random(1, &[32_000_000; 32]);
@@ -32,43 +36,70 @@ pub(crate) async fn there_and_back(upstreams: &Upstreams) -> Vec<Row> {
     from.run(&["warm", "large:1"]).await.expect_success();
     let directory = tempfile::tempdir().expect("a directory");
     let [bundle, copy] = ["bundle.tar", "copy.tar"].map(|name| directory.path().join(name));
-    let (mut exports, mut imports) = (Vec::new(), Vec::new());
-    let (mut unsynced, mut hashes) = (Vec::new(), Vec::new());
-    for _ in 0..=RUNS {
-        let export = ["export", "-o", text(&bundle), "large:1"];
-        let export = timed(&from, &export).await;
-        let copied = seconds(|| {
-            copy_file(&bundle, &copy);
-            File::open(&copy).and_then(|file| file.sync_all())
-        });
-        fs::remove_file(&copy).expect("a file to remove");
-        let to = Options::mirror_of(&hub).rest();
-        let import = timed(&to, &["import", text(&bundle)]).await;
-        drop(to);
-        let only_copied = seconds(|| {
-            copy_file(&bundle, &copy);
-            Ok(())
-        });
-        fs::remove_file(&copy).expect("a file to remove");
-        exports.push(export / copied);
-        imports.push(import / copied);
-        unsynced.push(only_copied / copied);
-        hashes.push(seconds(|| hash(&bundle)) / copied);
-        fs::remove_file(&bundle).expect("a file to remove");
+    let mut rows = Vec::new();
+    for (where_from, is_in_memory) in [("memory", true), ("the disk", false)] {
+        let prepare = |path: &Path| {
+            if !is_in_memory {
+                forget(path);
+            }
+        };
+        let (mut exports, mut imports) = (Vec::new(), Vec::new());
+        let (mut unsynced, mut hashes) = (Vec::new(), Vec::new());
+        for _ in 0..=RUNS {
+            prepare(from.root());
+            let export = ["export", "-o", text(&bundle), "large:1"];
+            let export = timed(&from, &export).await;
+            prepare(&bundle);
+            let copied = seconds(|| {
+                copy_file(&bundle, &copy);
+                File::open(&copy).and_then(|file| file.sync_all())
+            });
+            fs::remove_file(&copy).expect("a file to remove");
+            prepare(&bundle);
+            let to = Options::mirror_of(&hub).rest();
+            let import = timed(&to, &["import", text(&bundle)]).await;
+            drop(to);
+            prepare(&bundle);
+            let only_copied = seconds(|| {
+                copy_file(&bundle, &copy);
+                Ok(())
+            });
+            fs::remove_file(&copy).expect("a file to remove");
+            exports.push(export / copied);
+            imports.push(import / copied);
+            unsynced.push(only_copied / copied);
+            prepare(&bundle);
+            hashes.push(seconds(|| hash(&bundle)) / copied);
+            fs::remove_file(&bundle).expect("a file to remove");
+        }
+        // The first run finds nothing in the machine's memory.
+        let row = |figure, samples: Vec<f64>| {
+            let figure = format!("from {where_from}: {figure} / time of cp and fsync");
+            Row::new(figure, Unit::Ratio, samples[1..].to_vec())
+        };
+        rows.extend([
+            row("time of an export", exports).median_at_most(MOST),
+            row("time of an import", imports).median_at_most(MOST),
+            row("time of cp alone", unsynced),
+            // Both verify every byte, so that neither can be faster.
+            row("time of SHA-256, all processors", hashes),
+        ]);
     }
-    // The first run finds nothing in the machine's memory.
-    let warm = |samples: Vec<f64>| samples[1..].to_vec();
-    let row = |figure, samples| Row::new(figure, Unit::Ratio, warm(samples));
-    vec![
-        row("time of an export / time of cp and fsync", exports).median_at_most(MOST),
-        row("time of an import / time of cp and fsync", imports).median_at_most(MOST),
-        row("time of cp alone / time of cp and fsync", unsynced),
-        // Both verify every byte, so that neither can be faster.
-        row(
-            "time of SHA-256, all processors / time of cp and fsync",
-            hashes,
-        ),
-    ]
+    rows
+}
+
+/// Takes what these files hold out of the machine's memory.
+fn forget(path: &Path) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a directory") {
+            forget(&entry.expect("an entry").path());
+        }
+    } else {
+        let file = File::open(path).expect("a file");
+        // What is not written yet would stay.
+        file.sync_all().expect("a disk that takes it");
+        fadvise(&file, 0, None, Advice::DontNeed).expect("a file that can be forgotten");
+    }
 }
 
 fn text(path: &Path) -> &str {
