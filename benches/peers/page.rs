@@ -26,8 +26,9 @@ const AT_FIRST: [&str; 3] = ["", "history?n=100", "evictions?n=8"];
 /// What it asks for again: once a minute, while nothing is pushed, deleted or filled.
 const AGAIN: &str = "history?n=100";
 
-/// What is done once, when a page is opened, is over after this.
-const OPENING: Duration = Duration::from_secs(1);
+/// What is done once, when a page is opened, is over after this: the list of all that is here is
+/// looked through again by then.
+const OPENING: Duration = Duration::from_secs(5);
 
 /// How long a server is watched that does nothing else.
 const REST: Duration = Duration::from_secs(20);
@@ -47,17 +48,19 @@ pub(crate) fn rows(plan: &Plan, content: &Content) -> Vec<Row> {
     for round in 0..plan.rounds {
         rest.push(at_rest(&server));
         let (mut without, mut with) = (Cost::default(), Cost::default());
-        for slice in 0..SLICES as usize {
-            for turn in 0..2 {
-                if (round + slice + turn).is_multiple_of(2) {
-                    sleep(OPENING);
-                    without += pull.run();
-                } else {
-                    let page = Page::open(server.address);
-                    sleep(OPENING);
-                    with += pull.run();
-                    page.close();
-                }
+        for turn in 0..2 {
+            let page = ((round + turn) % 2 == 1).then(|| Page::open(server.address));
+            sleep(OPENING);
+            let cost = if page.is_some() {
+                &mut with
+            } else {
+                &mut without
+            };
+            for _ in 0..SLICES as usize {
+                *cost += pull.run();
+            }
+            if let Some(page) = page {
+                page.close();
             }
         }
         let per_second = |it: Cost| it.amount / it.time;

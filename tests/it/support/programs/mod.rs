@@ -16,6 +16,7 @@ mod distribution;
 mod dockerd;
 mod htpasswd;
 mod larder;
+mod machine;
 mod pebble;
 mod prometheus;
 mod recorder;
@@ -41,6 +42,7 @@ pub(crate) use self::distribution::{Distribution, DistributionOptions, TokenAuth
 pub(crate) use self::dockerd::{Dockerd, DockerdOptions};
 pub(crate) use self::htpasswd::Htpasswd;
 pub(crate) use self::larder::{Answer, Larder, Options, Resting, client_trusting};
+pub(crate) use self::machine::Machine;
 pub(crate) use self::pebble::{Pebble, free_port};
 pub(crate) use self::prometheus::{Prometheus, promtool, promtool_with_input};
 pub(crate) use self::recorder::Recorder;
