@@ -21,7 +21,7 @@ use self::service::is_of_service;
 use crate::support::hub::Hub;
 use crate::support::image::Image;
 use crate::support::programs::{
-    Dockerd, Htpasswd, Larder, Options, Output, Running, Skopeo, Workshop,
+    Dockerd, Htpasswd, Larder, Options, Output, Podman, Running, Skopeo, Workshop,
 };
 
 /// What is not run, by what it holds, and why. Each is somewhere in the pages.
@@ -33,10 +33,6 @@ const NOT_RUN: &[(&str, &str)] = &[
     (
         "docker buildx ",
         "starts a container, of an image from afar",
-    ),
-    (
-        "podman ",
-        "not among the packages; skopeo and buildah share its code",
     ),
     ("crane ", "not in Debian"),
     ("oras ", "not in Debian"),
@@ -281,13 +277,16 @@ impl World {
         let load = format!("docker load -i {}", image.display());
         let mut lines = Vec::new();
         if page.contains("buildah push") {
-            // With a store of its own.
+            // With a store of their own.
             let store = "--root $HOME/store --runroot $HOME/run --storage-driver vfs";
             let find = "exec /usr/bin/env PATH=\"${PATH#*:}\"";
-            let buildah = format!("#!/bin/sh\n{find} buildah {store} \"$@\"\n");
-            self.write("bin/buildah", &buildah);
+            let of_podman = Podman::OPTIONS.join(" ");
+            for (program, options) in [("buildah", ""), ("podman", of_podman.as_str())] {
+                let script = format!("#!/bin/sh\n{find} {program} {store} {options} \"$@\"\n");
+                self.write(&format!("bin/{program}"), &script);
+            }
             lines.extend([
-                "chmod +x bin/buildah",
+                "chmod +x bin/buildah bin/podman",
                 "buildah tag $(buildah pull --quiet docker-archive:app.tar) localhost/team/app",
             ]);
         }
@@ -494,7 +493,7 @@ fn what_is_not_run_is_in_the_pages_and_most_is_run() {
         assert!(is_there, "{what:?} is in no page any more");
     }
     let run = all.iter().filter(|step| is_run(step)).count();
-    assert!(run > 150, "{run} of {}", all.len());
+    assert!(run > 160, "{run} of {}", all.len());
 }
 
 /// What cannot be asked of a service manager at least has something to be asked of.

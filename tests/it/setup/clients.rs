@@ -7,7 +7,9 @@ use serde_json::json;
 use super::{assert_failed, put, read};
 use crate::support::hub::Hub;
 use crate::support::image::Image;
-use crate::support::programs::{Buildah, Containerd, Dockerd, Larder, Options, Skopeo, Workshop};
+use crate::support::programs::{
+    Buildah, Containerd, Dockerd, Larder, Options, Podman, Skopeo, Workshop,
+};
 use crate::support::tree::files;
 
 fn image(seed: u64) -> Image {
@@ -207,9 +209,11 @@ async fn what_is_in_the_way_in_containerds_own_file_does_not_keep_the_hosts_out(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn skopeo_and_buildah_pull_with_the_registries_conf_that_was_merged() {
+async fn podman_skopeo_and_buildah_pull_with_the_registries_conf_that_was_merged() {
     let hub = Hub::start().await;
-    hub.push("library/app", "1", &image(4));
+    for (name, seed) in [("library/app", 4), ("library/web", 6), ("library/db", 8)] {
+        hub.push(name, "1", &image(seed));
+    }
     let larder = Options::mirror_of(&hub).start().await;
     let root = larder.root().join("../machine");
     let path = "etc/containers/registries.conf";
@@ -225,14 +229,17 @@ async fn skopeo_and_buildah_pull_with_the_registries_conf_that_was_merged() {
         .expect_success();
     let buildah = Buildah::with_registries(&text);
     buildah
-        .run(&["pull", "docker.io/library/app:1"])
+        .run(&["pull", "docker.io/library/web:1"])
         .await
         .expect_success();
+    // A short name, which podman looks for at docker.io.
+    let podman = Podman::with_registries(&text);
+    podman.run(&["pull", "db:1"]).await.expect_success();
     let log = larder.log();
-    assert!(
-        log.contains("/v2/docker.io/library/app/manifests/1"),
-        "{log}"
-    );
+    for name in ["app", "web", "db"] {
+        let asked = format!("/v2/docker.io/library/{name}/manifests/1");
+        assert!(log.contains(&asked), "{name}: {log}");
+    }
     larder.finish().await;
 }
 

@@ -18,6 +18,7 @@ mod htpasswd;
 mod larder;
 mod machine;
 mod pebble;
+mod podman;
 mod prometheus;
 mod recorder;
 mod skopeo;
@@ -44,6 +45,7 @@ pub(crate) use self::htpasswd::Htpasswd;
 pub(crate) use self::larder::{Answer, Larder, Options, Resting, client_trusting};
 pub(crate) use self::machine::Machine;
 pub(crate) use self::pebble::{Pebble, free_port};
+pub(crate) use self::podman::Podman;
 pub(crate) use self::prometheus::{Prometheus, promtool, promtool_with_input};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::skopeo::Skopeo;
@@ -66,6 +68,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("buildah", "buildah"),
+    ("podman", "podman"),
     ("umount", "mount"),
     ("htpasswd", "apache2-utils"),
     ("curl", "curl"),
