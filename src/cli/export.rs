@@ -13,7 +13,7 @@ use crate::store::Store;
 use super::images::{Images, Platforms};
 use super::outfile::OutFile;
 use super::transfer::Carrying;
-use super::{own, parts, say};
+use super::{images, own, parts, say};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -147,8 +147,8 @@ fn report(plan: &Plan, writing: &Writing<'_>, speed: &HumanBytes) {
         known => format!("; {known} blobs are in the bundle before it"),
     };
     say(&format!(
-        "{} images, {} at {speed}/s{known}",
-        plan.images.len(),
+        "{}, {} at {speed}/s{known}",
+        images::number(plan.images.len()),
         HumanBytes(writing.size()),
     ));
 }
