@@ -183,6 +183,7 @@ impl Accounts {
         books.remains = walked.remains;
         books.husks = walked.husks;
         books.beside = beside;
+        self.note_cached(&books);
         self.tell(&mut books, self.uses.tell_all());
         drop(books);
         Ok(self.totals().unwrap_or_default())
@@ -232,8 +233,13 @@ impl Accounts {
             for event in events {
                 books.change(Change::Linked(event), now);
             }
+            self.note_cached(books);
         }
         self.tell(books, uses);
+    }
+
+    fn note_cached(&self, books: &Books) {
+        *lock(&self.last_cached) = books.cached();
     }
 
     fn tell(&self, books: &mut Books, uses: Vec<(RepositoryName, Digest, When)>) {
@@ -244,7 +250,6 @@ impl Accounts {
                 picture.change(&Change::Used(repository, digest, age), now);
             }
         }
-        *lock(&self.last_cached) = books.cached();
     }
 
     /// Writes down which manifests were used when. What cannot be written now stays noted.
@@ -253,15 +258,17 @@ impl Accounts {
         if !clock.is_settled() {
             return Ok(());
         }
-        let uses = self.uses.take();
-        {
-            // A walk that is under way may have read the old record.
+        let uses = {
+            // The books first: an eviction that has them in between would know nothing of these uses.
             let mut books = self.books();
+            let uses = self.uses.take();
+            // A walk that is under way may have read the old record.
             for (repository, digest, when) in &uses {
                 let age = age_of(&clock, *when);
                 books.change(Change::Used(repository.clone(), digest.clone(), age), age);
             }
-        }
+            uses
+        };
         let mut result = Ok(());
         for some in uses.chunks(RECORDS) {
             if result.is_ok() {

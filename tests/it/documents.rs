@@ -1,5 +1,5 @@
 //! Every command in the README and in `docs/` is run, as a reader would type it, but for those in
-//! [`NOT_RUN`].
+//! [`NOT_RUN`]; those for the service manager are run in [`service`].
 //!
 //! Each page has a larder, two upstreams, a dockerd and a directory of its own. What a page names
 //! that cannot be the same here, an address or a path, is replaced: [`World::translate`].
@@ -496,7 +496,7 @@ fn what_is_not_run_is_in_the_pages_and_most_is_run() {
     assert!(run > 160, "{run} of {}", all.len());
 }
 
-/// What cannot be asked of a service manager at least has something to be asked of.
+/// Also where it is named in the middle of a sentence, which nobody runs.
 #[test]
 fn every_unit_that_is_named_is_packaged_and_can_do_what_is_asked() {
     let asked =

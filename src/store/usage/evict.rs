@@ -168,7 +168,7 @@ impl Accounts {
             return Ok(());
         }
         let open = remover.batch(&mut books);
-        *lock(&self.last_cached) = books.cached();
+        self.note_cached(&books);
         remover.longest_hold = remover.longest_hold.max(alone.release());
         drop(books);
         let took = started.elapsed();

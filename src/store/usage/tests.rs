@@ -285,6 +285,34 @@ fn the_picture_is_told_once_of_what_was_used() {
 }
 
 #[test]
+fn no_use_is_on_its_way_to_the_disk_that_an_eviction_does_not_know_of() {
+    let (_root, store) = store();
+    let mirror = store.mirror(&"docker.io/team/a".parse().unwrap());
+    let (manifest, _) = image(&mirror, &[1; 500], &["v1"]);
+    let accounts = accounts(&store);
+    accounts.tick().unwrap();
+    // An eviction has the books while the use is noted, and is to be written.
+    let books = accounts.books();
+    accounts.note_use(mirror.name(), &manifest);
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::scope(|threads| {
+        let writing = threads.spawn(|| {
+            tell.send(()).unwrap();
+            accounts.write_uses()
+        });
+        told.recv().unwrap();
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(50) {
+            assert_eq!(accounts.uses.tell_all().len(), 1, "it is noted still");
+            thread::yield_now();
+        }
+        drop(books);
+        writing.join().unwrap().unwrap();
+    });
+    assert!(accounts.uses.tell_all().is_empty(), "written");
+}
+
+#[test]
 fn uses_outlive_the_process() {
     let (_root, store) = store();
     let mirror = store.mirror(&"docker.io/team/a".parse().unwrap());

@@ -1,15 +1,17 @@
 //! What the pages say of services is run by systemd, on a machine of its own, with the units, the
 //! user and the configuration that the packages bring.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use regex::Regex;
 
 use super::{OTHERS_SERVICES, Step, pages, steps};
-use crate::support::programs::{Machine, Output};
+use crate::packaging::source;
+use crate::support::programs::Machine;
 
 /// What must hold after a command: its exit status does not say all.
 const AFTER: &[(&str, &str)] = &[
@@ -44,10 +46,6 @@ pub(super) fn is_of_service(step: &Step) -> bool {
     manager && !words.iter().any(|word| OTHERS_SERVICES.contains(word))
 }
 
-fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
 /// What the Debian package brings, and an editor into which somebody types what the page says.
 fn install(root: &Path, typed: &str) {
     let copies = [
@@ -73,9 +71,10 @@ fn install(root: &Path, typed: &str) {
     let configuration = Command::new(source("packaging/config"))
         .arg("/var/lib/larder")
         .output();
-    let configuration = configuration.expect("a configuration").stdout;
+    let configuration = configuration.expect("a configuration");
+    assert!(configuration.status.success(), "{configuration:?}");
     fs::create_dir_all(root.join("etc/larder")).expect("a directory");
-    fs::write(root.join("etc/larder/config.yml"), configuration).expect("a file");
+    fs::write(root.join("etc/larder/config.yml"), configuration.stdout).expect("a file");
     let editor = root.join("usr/bin/editor-of-the-test");
     fs::write(
         &editor,
@@ -94,9 +93,21 @@ fn typed(page: &str) -> String {
     said.split(", ").flat_map(|line| [line, "\n"]).collect()
 }
 
+/// Types a line, and says what went wrong.
+async fn failure(machine: &Machine, line: &str) -> Option<String> {
+    let quoted = line.replace('\'', "'\\''");
+    let output = machine.run(&format!("timeout 30 sh -c '{quoted}'")).await;
+    if output.success {
+        return None;
+    }
+    let state = "systemctl status larder larder.socket; journalctl -n 50";
+    let state = machine.run(state).await.stdout;
+    Some(format!("{line}\n{}{state}", output.stdout))
+}
+
 #[tokio::test]
 async fn every_command_for_the_service_manager_works() {
-    let (mut failures, mut seen) = (Vec::new(), 0);
+    let (mut failures, mut checked) = (Vec::new(), HashSet::new());
     for page in pages() {
         let steps: Vec<Step> = steps(&page).into_iter().filter(is_of_service).collect();
         if steps.is_empty() {
@@ -105,30 +116,18 @@ async fn every_command_for_the_service_manager_works() {
         let text = fs::read_to_string(&page).expect("a page");
         let machine = Machine::boot(|root| install(root, &typed(&text))).await;
         for Step { page, text } in steps {
+            let (what, check) = AFTER
+                .iter()
+                .find(|(what, _)| text == *what)
+                .unwrap_or_else(|| panic!("{page}: what shows that `{text}` worked?"));
+            checked.insert(what);
             let typed = format!("SYSTEMD_EDITOR=editor-of-the-test {text}");
-            let checks = AFTER.iter().filter(|(what, _)| text == *what);
-            for line in [typed.as_str()]
-                .into_iter()
-                .chain(checks.map(|(_, check)| *check))
-            {
-                let Output {
-                    success, stdout, ..
-                } = machine
-                    .run(&format!(
-                        "timeout 30 sh -c '{}'",
-                        line.replace('\'', "'\\''")
-                    ))
-                    .await;
-                if !success {
-                    let state = machine
-                        .run("systemctl status larder larder.socket; journalctl -n 50")
-                        .await;
-                    failures.push(format!("{page}: {line}\n{stdout}{}", state.stdout));
-                }
+            for line in [typed.as_str(), check] {
+                let failed = failure(&machine, line).await;
+                failures.extend(failed.map(|failed| format!("{page}: {failed}")));
             }
-            seen += 1;
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(seen >= AFTER.len(), "{seen}");
+    assert_eq!(checked.len(), AFTER.len(), "{checked:?}");
 }

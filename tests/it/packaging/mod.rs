@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::support::programs::Workshop;
 
 /// A file of the sources.
-fn source(path: &str) -> PathBuf {
+pub(crate) fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::UnixDatagram;
 
 use super::workshop::{Running, Workshop};
 use super::{Output, run};
@@ -37,6 +38,7 @@ impl Machine {
         fs::write(files.join("etc/systemd/system/machine.target"), TARGET).expect("a file");
         prepare(&files);
         fs::write(shop.path("machine.sh"), SCRIPT).expect("a file");
+        let notify = UnixDatagram::bind(shop.path("notify")).expect("a socket");
         let mut boot = Command::new("sh");
         boot.arg(shop.path("machine.sh")).arg(shop.path(""));
         let boot = Running::start("machine", boot);
@@ -50,23 +52,24 @@ impl Machine {
             boot: Some(boot),
             shop,
         };
-        machine.is_up().await;
+        machine.is_up(&notify).await;
         machine
     }
 
-    /// Before systemd can be asked whether it is up, it cannot be asked.
-    async fn is_up(&self) {
-        let since = Instant::now();
-        loop {
-            let asked = self.run("systemctl is-system-running --wait").await;
-            // With something of this machine that does not start there, it is up all the same.
-            if ["running", "degraded"].contains(&asked.stdout.trim()) {
-                return;
+    /// systemd says so when it has booted, as it does to whoever runs a container.
+    async fn is_up(&self, notify: &UnixDatagram) {
+        let told = async {
+            let mut buffer = [0; 4096];
+            loop {
+                let length = notify.recv(&mut buffer).await.expect("a word");
+                if buffer[..length].starts_with(b"READY=1") {
+                    return;
+                }
             }
-            let Output { stdout, stderr, .. } = asked;
-            assert!(since.elapsed() < BOOT_LIMIT, "{stdout}{stderr}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        };
+        let told = tokio::time::timeout(BOOT_LIMIT, told).await;
+        let log = self.boot.as_ref().map(Running::log);
+        assert!(told.is_ok(), "it does not boot: {log:?}");
     }
 
     /// A command line, as root types it there, on a terminal.

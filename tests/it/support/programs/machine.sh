@@ -44,6 +44,8 @@ else
     mount -t cgroup -o none,name=systemd systemd sys/fs/cgroup/systemd
 fi
 ip link set lo up
+touch notify
+mount --bind "$directory/notify" notify
 mkdir before
 # Not chroot: a service may not have users of its own in one.
 pivot_root . before
@@ -51,4 +53,4 @@ cd /
 umount -l /before
 systemd-sysusers
 echo "booting as $process"
-exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/lib/systemd/systemd --unit=machine.target
+exec env -i container=other NOTIFY_SOCKET=/notify PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/lib/systemd/systemd --unit=machine.target
