@@ -62,19 +62,35 @@ impl Key {
     }
 }
 
-impl Browser {
-    /// Starts one. It shows nothing yet, is as wide as a desk's screen, and light.
-    pub(crate) async fn start() -> Self {
+const TRIES: usize = 5;
+
+/// chromedriver, and its port. It takes a free one of IPv6 and then the same of IPv4, which somebody
+/// else may have meanwhile: then it ends, and another is started.
+async fn driver() -> (Daemon, String) {
+    for _ in 0..TRIES {
         let home = new_home("browser");
         let mut driver = command("chromedriver", home.path());
         driver.arg("--port=0");
         let driver = Daemon::start("chromedriver", driver, home);
         let port = driver
-            .ready(|line| {
-                let (_, port) = line.split_once("started successfully on port ")?;
-                Some(port.trim().trim_end_matches('.').to_owned())
-            })
+            .ready(
+                |line| match line.split_once("started successfully on port ") {
+                    Some((_, port)) => Some(Some(port.trim().trim_end_matches('.').to_owned())),
+                    None => line.contains("port not available").then_some(None),
+                },
+            )
             .await;
+        if let Some(port) = port {
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver found its port taken {TRIES} times");
+}
+
+impl Browser {
+    /// Starts one. It shows nothing yet, is as wide as a desk's screen, and light.
+    pub(crate) async fn start() -> Self {
+        let (driver, port) = driver().await;
         let client = client_trusting(None).build().expect("a client");
         let base = format!("http://127.0.0.1:{port}/session");
         let arguments = [
